@@ -1,0 +1,268 @@
+//! The list of published parts that peers tail: positions and where in the WAL the bodies are. Kept for all WAL
+//! files that exist.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::error::TailError;
+use crate::ids::PartId;
+use crate::model::{RequestId, Shard, Signal, Window};
+use crate::position::Position;
+use crate::wal::writer::WalFile;
+
+/// Entries that one call may look at, so that a reader of few shards does not hold the lock for long.
+const LOOKED_AT_MAX: usize = 64 << 10;
+
+/// One published part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailEntry {
+    pub position: Position,
+    pub signal: Signal,
+    /// The window of the part's first row.
+    pub window: Window,
+    pub request: RequestId,
+    pub digest: u64,
+    pub shard: Shard,
+}
+
+impl TailEntry {
+    pub(crate) fn id(&self) -> PartId {
+        PartId {
+            signal: self.signal,
+            window: self.window,
+            request: self.request,
+            digest: self.digest,
+            shard: self.shard,
+        }
+    }
+}
+
+/// A piece of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailPage {
+    /// By position.
+    pub entries: Vec<TailEntry>,
+    /// Every entry of the asked shards up to here is in this page or before it.
+    pub covered: Position,
+}
+
+/// Where a part's batch is.
+#[derive(Clone, Debug)]
+pub(crate) struct TailLocation {
+    pub wal: WalFile,
+    pub batch_offset: u64,
+    pub batch_len: u32,
+    /// The part's place in that batch.
+    pub part: u32,
+}
+
+/// An entry before it has its place in the list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewEntry {
+    pub id: PartId,
+    pub batch_offset: u64,
+    pub batch_len: u32,
+    pub part: u32,
+}
+
+/// Positions to parts, over all WAL files that exist.
+#[derive(Debug, Default)]
+pub(crate) struct TailIndex {
+    files: VecDeque<TailFile>,
+}
+
+#[derive(Debug)]
+struct TailFile {
+    wal: WalFile,
+    entries: Vec<NewEntry>,
+    bytes: u64,
+}
+
+impl TailFile {
+    fn end(&self) -> Position {
+        Position { boot: self.wal.start.boot, n: self.wal.start.n + self.entries.len() as u64 }
+    }
+}
+
+impl TailIndex {
+    /// What follows goes to `wal`.
+    pub(crate) fn start_file(&mut self, wal: WalFile) {
+        self.files.push_back(TailFile { wal, entries: Vec::new(), bytes: 0 });
+    }
+
+    /// Adds the next entry to the newest file.
+    pub(crate) fn push(&mut self, entry: NewEntry) {
+        let file = self.files.back_mut().expect("a WAL file is started before a part is written to it");
+        file.bytes = file.bytes.max(entry.batch_offset + u64::from(entry.batch_len));
+        file.entries.push(entry);
+    }
+
+    /// Peers cannot tail from before `start` any more. It is where a file starts.
+    pub(crate) fn raise_start(&mut self, start: Position) {
+        while self.files.front().is_some_and(|file| file.wal.start < start) {
+            self.files.pop_front();
+        }
+    }
+
+    /// Ids of all entries in the list.
+    pub(crate) fn all_ids(&self) -> impl Iterator<Item = PartId> + '_ {
+        self.files.iter().flat_map(|file| &file.entries).map(|entry| entry.id)
+    }
+
+    /// Number of the newest file.
+    pub(crate) fn newest_seq(&self) -> Option<u64> {
+        self.files.back().map(|file| file.wal.seq)
+    }
+
+    /// Position of the newest entry, or where the newest file starts.
+    pub(crate) fn end(&self) -> Position {
+        self.files.back().map(TailFile::end).unwrap_or_default()
+    }
+
+    /// Entries after it are in the list.
+    pub(crate) fn start(&self) -> Position {
+        self.files.front().map(|file| file.wal.start).unwrap_or_default()
+    }
+
+    /// Entries of `shards` after `after`, at most `entries_max`.
+    pub(crate) fn page(
+        &self,
+        after: Position,
+        shards: &BTreeSet<Shard>,
+        entries_max: usize,
+    ) -> Result<TailPage, TailError> {
+        let start = self.start();
+        if after < start {
+            return Err(TailError::BelowStart { start });
+        }
+        let mut page = TailPage { entries: Vec::new(), covered: after.max(start) };
+        let mut looked_at = 0;
+        for file in self.files.iter().filter(|file| file.end() > after) {
+            let skip = if file.wal.start < after { after.n - file.wal.start.n } else { 0 };
+            for (index, entry) in file.entries.iter().enumerate().skip(skip as usize) {
+                if page.entries.len() >= entries_max || looked_at >= LOOKED_AT_MAX {
+                    return Ok(page);
+                }
+                looked_at += 1;
+                let position = Position { boot: file.wal.start.boot, n: file.wal.start.n + index as u64 + 1 };
+                if shards.contains(&entry.id.shard) {
+                    page.entries.push(entry.at(position));
+                }
+                page.covered = position;
+            }
+        }
+        page.covered = page.covered.max(self.end());
+        Ok(page)
+    }
+
+    /// Where the part of a position is.
+    pub(crate) fn locate(&self, position: Position) -> Option<TailLocation> {
+        let file = self.files.iter().rev().find(|file| file.wal.start < position)?;
+        if file.wal.start.boot != position.boot {
+            return None;
+        }
+        let entry = file.entries.get((position.n - file.wal.start.n - 1) as usize)?;
+        Some(TailLocation {
+            wal: file.wal.clone(),
+            batch_offset: entry.batch_offset,
+            batch_len: entry.batch_len,
+            part: entry.part,
+        })
+    }
+
+    /// Takes the oldest files below `floor` off the list until those left below it have at most `keep_bytes`.
+    /// WAL files below the number that it gives are not needed any more.
+    pub(crate) fn drop_files(&mut self, floor: u64, keep_bytes: u64) -> u64 {
+        let mut flushed: u64 =
+            self.files.iter().filter(|file| file.wal.seq < floor).map(|file| file.bytes).sum();
+        while let Some(file) = self.files.front() {
+            if file.wal.seq >= floor || flushed <= keep_bytes {
+                return file.wal.seq.min(floor);
+            }
+            flushed -= file.bytes;
+            self.files.pop_front();
+        }
+        floor
+    }
+
+    /// Takes all files off the list.
+    pub(crate) fn forget(&mut self) {
+        self.files.clear();
+    }
+
+    /// Bytes of the files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+impl NewEntry {
+    fn at(&self, position: Position) -> TailEntry {
+        let PartId { signal, window, request, digest, shard } = self.id;
+        TailEntry { position, signal, window, request, digest, shard }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use oteld_env::{Disk, Random, SimDisk};
+
+    use super::*;
+
+    fn index(files: &[(u64, u64, u64, u64)]) -> TailIndex {
+        let disk = SimDisk::new(Random::from_seed(1), 1 << 20);
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let mut index = TailIndex::default();
+        for (seq, boot, start, count) in files {
+            let file = disk.open(Path::new("/d/f"), true).unwrap().into();
+            index.start_file(WalFile { seq: *seq, file, start: Position { boot: *boot, n: *start } });
+            for i in 0..*count {
+                let id = PartId {
+                    signal: Signal::Logs,
+                    window: Window(0),
+                    request: RequestId(u128::from(start + i)),
+                    digest: 0,
+                    shard: Shard((i % 2) as u32),
+                };
+                index.push(NewEntry { id, batch_offset: 100 * i, batch_len: 100, part: 0 });
+            }
+        }
+        index
+    }
+
+    fn at(boot: u64, n: u64) -> Position {
+        Position { boot, n }
+    }
+
+    fn positions(page: &TailPage) -> Vec<(u64, u64)> {
+        page.entries.iter().map(|entry| (entry.position.boot, entry.position.n)).collect()
+    }
+
+    #[test]
+    fn a_peer_follows_across_files_and_boots() {
+        let index = index(&[(1, 1, 0, 2), (2, 1, 2, 1), (3, 2, 0, 2), (4, 3, 0, 0)]);
+        let all = BTreeSet::from([Shard(0), Shard(1)]);
+        let page = index.page(at(1, 0), &all, 100).unwrap();
+        assert_eq!(positions(&page), [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]);
+        assert_eq!(page.covered, at(3, 0));
+        let page = index.page(at(1, 2), &all, 2).unwrap();
+        assert_eq!((positions(&page), page.covered), (vec![(1, 3), (2, 1)], at(2, 1)));
+        let one = BTreeSet::from([Shard(1)]);
+        assert_eq!(positions(&index.page(at(1, 1), &one, 100).unwrap()), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn dropped_files_are_below_the_start() {
+        let mut index = index(&[(1, 1, 0, 2), (2, 1, 2, 2), (3, 2, 0, 2)]);
+        assert_eq!(index.drop_files(3, 200), 2);
+        let all = BTreeSet::from([Shard(0), Shard(1)]);
+        assert_eq!(index.page(at(1, 1), &all, 9).unwrap_err(), TailError::BelowStart { start: at(1, 2) });
+        assert_eq!(positions(&index.page(at(1, 2), &all, 9).unwrap()).len(), 4);
+        assert!(index.locate(at(1, 2)).is_none());
+        assert_eq!(index.locate(at(1, 4)).unwrap().batch_offset, 100);
+        assert!(index.locate(at(1, 5)).is_none() && index.locate(at(2, 3)).is_none());
+        assert_eq!(index.drop_files(3, 0), 3);
+        assert_eq!(index.drop_files(3, 0), 3);
+    }
+}
