@@ -1,0 +1,118 @@
+//! The state of the group as an operator sees it.
+
+use std::time::Duration;
+
+use oteld_proto::meta::{MemberStatus as MemberMessage, NodeHeartbeat, StatusReply, StatusRequest};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Inner;
+use super::service::member_message;
+use crate::ids::MetaId;
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The meta group, as one member sees it; only the leader knows how far the others are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The member that answered; `None` while it has no id.
+    pub member: Option<MetaId>,
+    pub term: u64,
+    pub leader: Option<MetaId>,
+    pub last_log_index: u64,
+    pub applied_index: u64,
+    pub snapshot_index: u64,
+    pub purged_index: u64,
+    pub members: Vec<MemberStatus>,
+    /// Milliseconds since the leader heard from each node, by name; empty from any other member.
+    pub heartbeats: Vec<(String, u64)>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    pub id: MetaId,
+    pub name: String,
+    pub address: String,
+    /// `leader`, `follower` or `learner`.
+    pub role: String,
+    /// The last log index that it is known to hold.
+    pub matched_index: Option<u64>,
+}
+
+impl From<StatusReply> for Status {
+    fn from(reply: StatusReply) -> Self {
+        let some = |id: u64| (id != 0).then_some(MetaId(id));
+        let member = |message: MemberMessage| {
+            let MemberMessage { member, role, matched_index } = message;
+            let member = member.unwrap_or_default();
+            let (id, name, address) = (MetaId(member.id), member.name, member.address);
+            MemberStatus { id, name, address, role, matched_index }
+        };
+        Status {
+            member: some(reply.member),
+            term: reply.term,
+            leader: some(reply.leader),
+            last_log_index: reply.last_log_index,
+            applied_index: reply.applied_index,
+            snapshot_index: reply.snapshot_index,
+            purged_index: reply.purged_index,
+            members: reply.members.into_iter().map(member).collect(),
+            heartbeats: reply.heartbeats.into_iter().map(|beat| (beat.name, beat.age_millis)).collect(),
+        }
+    }
+}
+
+/// This member's own view.
+pub(super) fn message(inner: &Inner) -> StatusReply {
+    let Some(member) = inner.member() else { return StatusReply::default() };
+    let metrics = member.metrics().borrow().clone();
+    let leads = member.leads();
+    let status = |(id, (node, voter))| {
+        let role = match (metrics.current_leader == Some(id), voter) {
+            (true, _) => "leader",
+            (false, true) => "follower",
+            (false, false) => "learner",
+        };
+        let matched = metrics.replication.as_ref().and_then(|matched| matched.get(&id).copied().flatten());
+        let own = (id == member.id).then_some(metrics.last_log_index).flatten();
+        let matched_index = own.or(matched.map(|log_id| log_id.index));
+        MemberMessage { member: Some(member_message(id, node, voter)), role: role.to_owned(), matched_index }
+    };
+    let now = Instant::now();
+    let age = |(name, at): (&String, &Instant)| NodeHeartbeat {
+        name: name.clone(),
+        age_millis: now.saturating_duration_since(*at).as_millis() as u64,
+    };
+    StatusReply {
+        member: member.id.0,
+        term: metrics.current_term,
+        leader: metrics.current_leader.map_or(0, |leader| leader.0),
+        last_log_index: metrics.last_log_index.unwrap_or(0),
+        applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
+        snapshot_index: metrics.snapshot.map_or(0, |log_id| log_id.index),
+        purged_index: metrics.purged.map_or(0, |log_id| log_id.index),
+        members: member.members().into_iter().map(status).collect(),
+        heartbeats: if leads { inner.heartbeats.lock().iter().map(age).collect() } else { Vec::new() },
+    }
+}
+
+/// The leader's view where it answers, else that of any member that does.
+pub(super) async fn ask(inner: &Inner) -> Option<Status> {
+    let own = message(inner);
+    if own.member != 0 && own.member == own.leader {
+        return Some(own.into());
+    }
+    let mut any = (own.member != 0).then_some(own);
+    for address in inner.candidates() {
+        let Ok(mut client) = inner.channels.client(&address) else { continue };
+        let reply = tokio::time::timeout(TIMEOUT, client.status(StatusRequest {})).await;
+        let Ok(Ok(reply)) = reply else { continue };
+        let reply = reply.into_inner();
+        if reply.member != 0 && reply.member == reply.leader {
+            return Some(reply.into());
+        }
+        any = any.or((reply.member != 0).then_some(reply));
+    }
+    any.map(Status::from)
+}
