@@ -1,0 +1,34 @@
+//! What a node says of itself, to whoever gathers the status of the cluster.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A node's own status. Fields are only ever added.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnStatus {
+    pub name: String,
+    pub disk_bytes: Option<u64>,
+    pub disk_free_bytes: Option<u64>,
+    /// Items that it took in as a front, over the last seconds.
+    pub ingest_items_per_second: Option<f64>,
+    /// Why the store takes no writes.
+    pub read_only: Option<String>,
+    /// Whether peers have much that the store lacks.
+    pub catching_up: bool,
+}
+
+/// Reads a node's own status. Cheap to clone.
+#[derive(Clone)]
+pub struct OwnStatusSource(Arc<dyn Fn() -> OwnStatus + Send + Sync>);
+
+impl OwnStatusSource {
+    pub fn new(read: impl Fn() -> OwnStatus + Send + Sync + 'static) -> Self {
+        OwnStatusSource(Arc::new(read))
+    }
+
+    pub fn read(&self) -> OwnStatus {
+        (self.0)()
+    }
+}

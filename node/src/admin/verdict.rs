@@ -1,0 +1,167 @@
+//! From what the nodes say to one verdict: pure, so that every case is a line in a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oteld_client::admin::{
+    ClusterStatus, MetaMember, MetaRole, MetaStatus, NodeState, NodeStatus, ReplicaState, ReplicaStatus,
+    Role, ShardStatus, ShardTotals, Verdict,
+};
+use oteld_cluster::ids::{NodeId, ReplicaId};
+use oteld_cluster::shard_map::{Entry, Member};
+use oteld_cluster::state::{self, ClusterState};
+
+use super::own::OwnStatus;
+
+/// What was gathered for one answer.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    pub state: ClusterState,
+    /// Nodes that answered; the others are unreachable.
+    pub own: BTreeMap<NodeId, OwnStatus>,
+    /// Milliseconds since each node's last heartbeat, by name.
+    pub heartbeats: BTreeMap<String, u64>,
+    pub meta: MetaStatus,
+}
+
+/// The whole status, the verdict first.
+pub fn cluster_status(gathered: &Gathered) -> ClusterStatus {
+    let shards = shard_statuses(gathered);
+    let shards_total = shards.len() as u32;
+    let under_replicated = shards.iter().filter(|shard| !is_whole(shard)).count() as u32;
+    let moving = shards.iter().filter(|shard| shard.new.is_some()).count() as u32;
+    let (verdict, reasons) = judge(gathered, under_replicated);
+    ClusterStatus {
+        cluster_id: gathered.state.cluster.map(|id| id.to_string()),
+        verdict,
+        reasons,
+        meta: gathered.meta.clone(),
+        nodes: node_statuses(gathered),
+        shards: ShardTotals { total: shards_total, under_replicated, moving },
+    }
+}
+
+/// All nodes that were not removed, by name.
+pub fn node_statuses(gathered: &Gathered) -> Vec<NodeStatus> {
+    let mut nodes: Vec<NodeStatus> = (gathered.state.nodes.iter())
+        .filter(|(_, node)| node.state != state::NodeState::Removed)
+        .map(|(id, node)| node_status(gathered, *id, node))
+        .collect();
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    nodes
+}
+
+/// All shards, in order.
+pub fn shard_statuses(gathered: &Gathered) -> Vec<ShardStatus> {
+    let replicas = |members: &[Member]| members.iter().map(|member| replica(gathered, *member)).collect();
+    let shards = gathered.state.shards.iter();
+    shards
+        .map(|shard| ShardStatus {
+            shard: shard.shard.0,
+            epoch: shard.entry.epoch.0,
+            replicas: replicas(&shard.entry.old),
+            new: shard.entry.new.as_deref().map(replicas),
+        })
+        .collect()
+}
+
+fn node_status(gathered: &Gathered, id: NodeId, node: &state::Node) -> NodeStatus {
+    let own = gathered.own.get(&id);
+    let holds = |entry: &Entry| entry.members().iter().any(|member| member.node == id);
+    let mut roles = Vec::new();
+    for (has, role) in
+        [(node.roles.front, Role::Front), (node.roles.storage, Role::Storage), (node.roles.meta, Role::Meta)]
+    {
+        roles.extend(has.then_some(role));
+    }
+    NodeStatus {
+        id: id.0,
+        name: node.name.clone(),
+        address: node.address.clone(),
+        roles,
+        zone: node.zone.clone(),
+        state: match node.state {
+            state::NodeState::Down => NodeState::Down,
+            state::NodeState::Removed => NodeState::Removed,
+            _ if own.is_none() => NodeState::Unreachable,
+            state::NodeState::Joining => NodeState::Joining,
+            state::NodeState::Active => NodeState::Active,
+            state::NodeState::Draining => NodeState::Draining,
+        },
+        replica: node.replica.map(|replica| replica.to_string()),
+        shards: gathered.state.shards.iter().filter(|shard| holds(&shard.entry)).count() as u32,
+        disk_bytes: own.and_then(|own| own.disk_bytes),
+        disk_free_bytes: own.and_then(|own| own.disk_free_bytes),
+        ingest_items_per_second: own.and_then(|own| own.ingest_items_per_second),
+        last_heartbeat_ms: gathered.heartbeats.get(&node.name).copied(),
+    }
+}
+
+fn replica(gathered: &Gathered, member: Member) -> ReplicaStatus {
+    let node = gathered.state.nodes.get(&member.node);
+    let state = match (node, gathered.own.get(&member.node)) {
+        // The node came back with another store: this replica is gone.
+        (Some(node), _) if node.replica != Some(member.replica) => ReplicaState::Unreachable,
+        (_, None) => ReplicaState::Unreachable,
+        (_, Some(own)) if own.read_only.is_some() => ReplicaState::ReadOnly,
+        (_, Some(own)) if own.catching_up => ReplicaState::CatchingUp,
+        (_, Some(_)) => ReplicaState::Active,
+    };
+    ReplicaStatus { node: node.map_or_else(|| member.node.to_string(), |node| node.name.clone()), state }
+}
+
+fn is_whole(shard: &ShardStatus) -> bool {
+    let all = shard.replicas.iter().chain(shard.new.iter().flatten());
+    all.into_iter().all(|replica| replica.state == ReplicaState::Active)
+}
+
+/// The verdict and its reasons, the worst first.
+fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
+    let state = &gathered.state;
+    let (mut fatal, mut bad) = (Vec::new(), Vec::new());
+    if state.shards.is_empty() {
+        let storage = state.nodes.values().filter(|node| node.roles.storage).count();
+        fatal.push(format!(
+            "no shard is placed yet: {storage} of {} expected storage nodes have joined",
+            state.settings.expected_storage_nodes
+        ));
+    }
+    let serving: BTreeSet<ReplicaId> = (state.nodes.iter())
+        .filter(|(id, _)| gathered.own.get(id).is_some_and(|own| own.read_only.is_none()))
+        .filter_map(|(_, node)| node.replica)
+        .collect();
+    let lost = state.shards.iter().filter(|shard| !shard.entry.quorum().is_reached(&serving)).count();
+    if lost > 0 {
+        fatal.push(format!("{lost} of {} shards have no majority of replicas", state.shards.len()));
+    }
+    for (id, node) in &state.nodes {
+        let expected = !matches!(node.state, state::NodeState::Removed | state::NodeState::Down);
+        match gathered.own.get(id) {
+            None if expected => bad.push(format!("{} at {} does not answer", node.name, node.address)),
+            Some(OwnStatus { read_only: Some(reason), .. }) => {
+                bad.push(format!("{} refuses writes: {reason}", node.name));
+            }
+            Some(OwnStatus { catching_up: true, .. }) => {
+                bad.push(format!("{} is catching up with its peers", node.name));
+            }
+            _ => {}
+        }
+    }
+    if gathered.meta.leader.is_none() {
+        bad.push("the meta group has no leader: topology changes wait, ingest and queries go on".into());
+    }
+    for MetaMember { node, role, .. } in &gathered.meta.members {
+        if *role == MetaRole::Unreachable {
+            bad.push(format!("meta member {node} does not answer"));
+        }
+    }
+    if under_replicated > 0 {
+        bad.push(format!("{under_replicated} of {} shards are under-replicated", state.shards.len()));
+    }
+    let verdict = match (fatal.is_empty(), bad.is_empty()) {
+        (false, _) => Verdict::Unavailable,
+        (true, false) => Verdict::Degraded,
+        (true, true) => Verdict::Healthy,
+    };
+    fatal.extend(bad);
+    (verdict, fatal)
+}

@@ -1,0 +1,187 @@
+//! The configuration of one node: YAML file, then `OTELD_*` environment, then flags.
+
+mod load;
+
+use std::path::PathBuf;
+
+use oteld_query::Limits;
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, load};
+
+/// What a node does; it can have any set of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Front,
+    Storage,
+    Meta,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub node: NodeConfig,
+    pub listen: ListenConfig,
+    /// `host:port` under which other nodes reach this node's `listen.node`; empty: the listening address itself.
+    pub advertise: String,
+    pub meta: MetaConfig,
+    pub ingest: IngestConfig,
+    pub storage: StorageConfig,
+    pub query: Limits,
+    pub telemetry: TelemetryConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeConfig {
+    /// Unique in the cluster.
+    pub name: String,
+    pub roles: Vec<Role>,
+    pub data_dir: PathBuf,
+    /// Failure domain: two replicas of a shard are not put in one zone while zones allow. Empty: the node alone.
+    pub zone: String,
+}
+
+/// Addresses to listen on, `host:port`. An empty one is off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenConfig {
+    pub otlp_grpc: String,
+    pub otlp_http: String,
+    /// Queries and administration.
+    pub query: String,
+    /// Other nodes.
+    pub node: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetaConfig {
+    /// The meta members of a new cluster, `name=host:port` each, the same list on every node.
+    pub members: Vec<String>,
+    /// Shards are placed when this many storage nodes have joined.
+    pub expected_storage_nodes: u32,
+    pub replication_factor: u32,
+    /// Shards of a new cluster.
+    pub shards: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IngestConfig {
+    /// Largest request, uncompressed, in bytes.
+    pub request_bytes_max: usize,
+    /// Requests in memory at once, uncompressed, in bytes; more are refused with a retry delay.
+    pub memory_bytes_max: usize,
+    /// How long a front tries to reach a majority before it answers that the outcome is unknown.
+    pub timeout_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StorageConfig {
+    /// Rows in memory until they are flushed, in bytes.
+    pub memtable_bytes_max: u64,
+    /// Free space below which the node refuses writes, in bytes.
+    pub min_free_bytes: u64,
+    /// Flushed WAL that is kept so that a peer that was away can catch up from it, in bytes.
+    pub wal_keep_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TelemetryConfig {
+    /// OTLP/gRPC endpoint that the node's own metrics, logs and traces go to; empty: nowhere.
+    pub endpoint: String,
+    pub interval_ms: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        NodeConfig {
+            name: "node-1".into(),
+            roles: vec![Role::Front, Role::Storage, Role::Meta],
+            data_dir: "./oteld-data".into(),
+            zone: String::new(),
+        }
+    }
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        ListenConfig {
+            otlp_grpc: "127.0.0.1:4317".into(),
+            otlp_http: "127.0.0.1:4318".into(),
+            query: "127.0.0.1:8081".into(),
+            node: "127.0.0.1:7070".into(),
+        }
+    }
+}
+
+impl Default for MetaConfig {
+    fn default() -> Self {
+        MetaConfig { members: Vec::new(), expected_storage_nodes: 1, replication_factor: 3, shards: 64 }
+    }
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        IngestConfig { request_bytes_max: 64 << 20, memory_bytes_max: 512 << 20, timeout_ms: 10_000 }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        StorageConfig { memtable_bytes_max: 256 << 20, min_free_bytes: 256 << 20, wal_keep_bytes: 256 << 20 }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        TelemetryConfig { endpoint: String::new(), interval_ms: 10_000 }
+    }
+}
+
+impl Config {
+    pub fn has(&self, role: Role) -> bool {
+        self.node.roles.contains(&role)
+    }
+
+    /// What cannot work, said before anything starts.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |key: &str, reason: String| Err(ConfigError::Invalid { key: key.into(), reason });
+        if self.node.name.is_empty() {
+            return invalid("node.name", "a node needs a name that is unique in its cluster".into());
+        }
+        if self.node.roles.is_empty() {
+            return invalid("node.roles", "give at least one of front, storage, meta".into());
+        }
+        if self.meta.shards == 0 || !self.meta.shards.is_power_of_two() || self.meta.shards > 65_536 {
+            return invalid("meta.shards", format!("{} is not a power of two up to 65536", self.meta.shards));
+        }
+        if self.meta.replication_factor == 0 || self.meta.replication_factor > 7 {
+            return invalid("meta.replication_factor", "it must be between 1 and 7".into());
+        }
+        if self.listen.node.is_empty() {
+            return invalid("listen.node", "every node needs an address for other nodes".into());
+        }
+        let mut names = Vec::new();
+        for member in &self.meta.members {
+            match member.split_once('=') {
+                Some((name, address)) if !name.is_empty() && address.contains(':') => names.push(name),
+                _ => return invalid("meta.members", format!("`{member}` is not of the form name=host:port")),
+            }
+        }
+        if self.meta.members.is_empty() && !self.has(Role::Meta) {
+            return invalid("meta.members", "a node without the meta role must know the meta members".into());
+        }
+        if self.has(Role::Meta) && !names.is_empty() && !names.contains(&self.node.name.as_str()) {
+            return invalid(
+                "meta.members",
+                format!("this node has the meta role, but its name `{}` is not in the list", self.node.name),
+            );
+        }
+        Ok(())
+    }
+}

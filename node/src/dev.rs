@@ -1,0 +1,181 @@
+//! A whole cluster in one process, over the same code, sockets and RPC that separate machines use.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use oteld_env::Env;
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Config, ConfigError, ListenConfig, MetaConfig, NodeConfig, Role, TelemetryConfig};
+use crate::server::{Node, StartError};
+use crate::telemetry;
+
+/// How long the cluster may take to form before the wait is reported as a failure.
+const FORM_WAIT: Duration = Duration::from_secs(60);
+
+const EXAMPLES: &str = "Examples:
+  oteld dev
+  oteld dev --nodes 5 --data-dir /tmp/five
+  oteld dev --otlp-grpc 127.0.0.1:14317 --otlp-http 127.0.0.1:14318 --query 127.0.0.1:18081 --node-port 17070";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct DevOptions {
+    /// Storage nodes; each is a meta member too
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub nodes: u32,
+    /// Where everything is kept; a restart finds it
+    #[arg(long, default_value = "./oteld-data")]
+    pub data_dir: PathBuf,
+    /// Where the front listens for OTLP over gRPC
+    #[arg(long, default_value = "127.0.0.1:4317")]
+    pub otlp_grpc: String,
+    /// Where the front listens for OTLP over HTTP
+    #[arg(long, default_value = "127.0.0.1:4318")]
+    pub otlp_http: String,
+    /// Where the front listens for queries
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    pub query: String,
+    /// First of the ports on 127.0.0.1 that the nodes use among themselves, one each
+    #[arg(long, default_value_t = 7070)]
+    pub node_port: u16,
+    /// Do not send the cluster's own telemetry into itself
+    #[arg(long)]
+    pub no_self_telemetry: bool,
+}
+
+#[derive(Debug, Error)]
+pub enum DevError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{name}: {error}")]
+    Node { name: String, error: StartError },
+    #[error("cannot set up logging: {0}")]
+    Telemetry(String),
+    #[error(
+        "the cluster did not form within {} s ({reasons}); {data_dir} may hold another cluster's data, or that of \
+         nodes at other addresses (--nodes, --node-port): start as before, or with an empty directory",
+        FORM_WAIT.as_secs()
+    )]
+    NotFormed { data_dir: String, reasons: String },
+}
+
+/// Starts the nodes, says how to use them, and stops them at SIGINT or SIGTERM.
+pub async fn run(env: Env, options: DevOptions) -> Result<(), DevError> {
+    let configs = configs(&options);
+    let front = configs.last().expect("there is always a front").clone();
+    let telemetry = telemetry::start(&front.telemetry, "oteld-dev", "warn").map_err(DevError::Telemetry)?;
+    let mut nodes = Vec::new();
+    for config in configs {
+        config.check()?;
+        let name = config.node.name.clone();
+        let node = Node::start(env.clone(), config).await;
+        nodes.push(node.map_err(|error| DevError::Node { name, error })?);
+    }
+    nodes.iter().for_each(|node| telemetry.observe(node));
+    let deadline = Instant::now() + FORM_WAIT;
+    for node in &nodes {
+        tokio::select! {
+            ready = timeout_at(deadline, node.ready()) => ready.map_err(|_| not_formed(&options, &nodes))?,
+            () = until_signal() => return Ok(()),
+        }
+    }
+    say(&welcome(&options));
+    until_signal().await;
+    say("Stopping: finishing what is under way and closing the stores.\n");
+    telemetry.stop();
+    // The front first, so that nothing new arrives while the stores close; then all at once, so that none waits for
+    // peers that are gone.
+    if let Some(front) = nodes.pop() {
+        front.stop().await;
+    }
+    futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
+    Ok(())
+}
+
+fn not_formed(options: &DevOptions, nodes: &[Node]) -> DevError {
+    let reason = |node: &Node| node.readiness().err().map(|reason| format!("{}: {reason}", node.name()));
+    let reasons: Vec<String> = nodes.iter().filter_map(reason).collect();
+    DevError::NotFormed { data_dir: options.data_dir.display().to_string(), reasons: reasons.join("; ") }
+}
+
+/// One configuration a node: the storage nodes with the meta role first, the front last.
+fn configs(options: &DevOptions) -> Vec<Config> {
+    let address = |index: u32| format!("127.0.0.1:{}", options.node_port + index as u16);
+    let members = (0..options.nodes).map(|index| format!("node-{}={}", index + 1, address(index))).collect();
+    let meta = MetaConfig {
+        members,
+        expected_storage_nodes: options.nodes,
+        replication_factor: options.nodes.min(3),
+        ..MetaConfig::default()
+    };
+    let node = |name: String, roles: Vec<Role>, index: u32| Config {
+        node: NodeConfig { data_dir: options.data_dir.join(&name), name, roles, zone: String::new() },
+        listen: ListenConfig {
+            otlp_grpc: String::new(),
+            otlp_http: String::new(),
+            query: String::new(),
+            node: address(index),
+        },
+        meta: meta.clone(),
+        ..Config::default()
+    };
+    let mut configs: Vec<Config> = (0..options.nodes)
+        .map(|index| node(format!("node-{}", index + 1), vec![Role::Storage, Role::Meta], index))
+        .collect();
+    let mut front = node("front-1".into(), vec![Role::Front], options.nodes);
+    front.listen.otlp_grpc = options.otlp_grpc.clone();
+    front.listen.otlp_http = options.otlp_http.clone();
+    front.listen.query = options.query.clone();
+    if !options.no_self_telemetry {
+        front.telemetry =
+            TelemetryConfig { endpoint: options.otlp_grpc.clone(), ..TelemetryConfig::default() };
+    }
+    configs.push(front);
+    configs
+}
+
+fn welcome(options: &DevOptions) -> String {
+    let DevOptions { nodes, data_dir, otlp_grpc, otlp_http, query, .. } = options;
+    let replicas = (*nodes).min(3);
+    format!(
+        r#"oteld is ready: {nodes} storage nodes ({replicas} replicas a shard), a meta group of {nodes} and a front; data in {}
+
+  send OTLP    gRPC http://{otlp_grpc}   HTTP http://{otlp_http}
+  query        http://{query}/prometheus  /loki  /jaeger  /tempo
+
+Send a log record:
+  curl -sS http://{otlp_http}/v1/logs -H 'Content-Type: application/json' -d '{{"resourceLogs":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"shop"}}}}]}},"scopeLogs":[{{"logRecords":[{{"timeUnixNano":"'$(date +%s%N)'","severityText":"INFO","body":{{"stringValue":"hello from curl"}}}}]}}]}}]}}'
+
+Read it back:
+  curl -sS -G http://{query}/loki/api/v1/query_range --data-urlencode 'query={{service_name="shop"}}'
+
+Press Ctrl-C to stop; the same command finds the data again.
+"#,
+        data_dir.display()
+    )
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub async fn until_signal() {
+    let interrupted = tokio::signal::ctrl_c();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminated) => {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = interrupted.await;
+        }
+    }
+}
+
+/// To standard output, which may be gone.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

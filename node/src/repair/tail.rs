@@ -1,0 +1,202 @@
+//! Tailing one peer: read its list of published parts, pull what is lacking, append it here, advance the cursor
+//! (PROTOCOL T1).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oteld_cluster::ids::ReplicaId;
+use oteld_proto::node::node_client::NodeClient;
+use oteld_proto::node::refusal::Reason;
+use oteld_proto::node::{
+    Envelope, FetchRequest, Position as WirePosition, Refusal, TailEntry as WireEntry, TailRequest,
+};
+use oteld_store::batch::Batch;
+use oteld_store::model::{RequestId, Shard, Signal, Window};
+use oteld_store::{Appended, Position, ReplicaId as StoreReplicaId, Store, TailEntry};
+use thiserror::Error;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tracing::{debug, warn};
+
+use crate::rpc::fence::{Fence, carry, replica_bytes};
+
+/// Entries of a peer's list asked for at once.
+const ENTRIES_MAX: u32 = 4096;
+
+/// Parts fetched at once.
+const FETCH_MAX: usize = 256;
+
+/// How long a peer may keep a request waiting for news. Shorter than the keep-alive of its connection matters not.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// What a step of tailing showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All that the peer had published is held.
+    Level,
+    /// The page was full: there is more.
+    More,
+}
+
+/// Why a step of tailing failed; it is tried again.
+#[derive(Debug, Error)]
+pub enum TailError {
+    #[error("asking the peer: {0}")]
+    Rpc(#[from] tonic::Status),
+    #[error("the peer refused: {}", .0.message)]
+    Refused(Refusal),
+    #[error("keeping what was pulled: {0}")]
+    Append(String),
+    #[error("the peer sent what does not parse: {0}")]
+    Malformed(String),
+    #[error("the entry of shard {shard} is not durable here yet")]
+    NoEntry { shard: u32 },
+    #[error("the peer did not send {parts} of the parts that it lists")]
+    NotAll { parts: usize },
+}
+
+/// One peer, and the shards that this store and it are both replicas of.
+pub struct Tail<'a> {
+    pub store: &'a Store,
+    pub fence: &'a Fence,
+    pub peer: ReplicaId,
+    pub shards: BTreeSet<Shard>,
+    pub client: NodeClient<Channel>,
+    /// Where the held prefix of the peer's log ends; queries wait on it.
+    pub held: &'a watch::Sender<Position>,
+}
+
+impl Tail<'_> {
+    /// One exchange: everything that the peer's next page lists is durable here when this returns.
+    pub async fn step(&mut self) -> Result<Progress, TailError> {
+        let peer = StoreReplicaId(self.peer.0);
+        let envelope = self.envelope()?;
+        let after = self.shards.iter().map(|shard| self.store.cursor(peer, *shard)).min().unwrap_or_default();
+        self.held.send_if_modified(|held| std::mem::replace(held, after) != after);
+        let request = TailRequest {
+            envelope: Some(envelope),
+            after: Some(to_wire(after)),
+            entries_max: ENTRIES_MAX,
+            wait_ms_max: WAIT.as_millis() as u32,
+        };
+        let reply = self.client.tail(request).await?.into_inner();
+        if let Some(refusal) = reply.refusal {
+            return Err(TailError::Refused(refusal));
+        }
+        let listed: Vec<TailEntry> = reply
+            .entries
+            .iter()
+            .map(entry_from_wire)
+            .collect::<Option<_>>()
+            .ok_or_else(|| TailError::Malformed("an entry of its list has another shape".into()))?;
+        let lacking = self.lacking(&listed).await?;
+        if !lacking.is_empty() {
+            debug!(peer = %self.peer, parts = lacking.len(), "pulling what this replica lacks");
+        }
+        for positions in lacking.chunks(FETCH_MAX) {
+            self.fetch(positions).await?;
+        }
+        if !lacking.is_empty() {
+            let parts = self.lacking(&listed).await?.len();
+            if parts > 0 {
+                return Err(TailError::NotAll { parts });
+            }
+        }
+        let covered = reply.covered.map(from_wire).unwrap_or(after);
+        if covered > after {
+            let advanced = self.store.advance_cursor(peer, &self.shards, covered).await;
+            advanced.map_err(|error| TailError::Append(error.to_string()))?;
+            self.held.send_if_modified(|held| std::mem::replace(held, covered) != covered);
+        }
+        let full = reply.entries.len() >= ENTRIES_MAX as usize;
+        Ok(if full { Progress::More } else { Progress::Level })
+    }
+
+    async fn lacking(&self, listed: &[TailEntry]) -> Result<Vec<WirePosition>, TailError> {
+        let missing = self.store.missing_parts(listed).await;
+        let missing = missing.map_err(|error| TailError::Append(error.to_string()))?;
+        Ok(missing.iter().map(|entry| to_wire(entry.position)).collect())
+    }
+
+    async fn fetch(&mut self, positions: &[WirePosition]) -> Result<(), TailError> {
+        let request = FetchRequest { envelope: Some(self.envelope()?), positions: positions.to_vec() };
+        let mut replies = self.client.fetch(request).await?.into_inner();
+        while let Some(reply) = replies.message().await? {
+            if let Some(refusal) = reply.refusal {
+                return Err(TailError::Refused(refusal));
+            }
+            let batch = Batch::parse(reply.batch).map_err(|error| TailError::Malformed(error.to_string()))?;
+            let wanted: Vec<usize> = (0..batch.parts().len())
+                .filter(|index| self.shards.contains(&batch.parts()[*index].shard))
+                .collect();
+            // A pulled part is a copy of what its peer accepted: it needs no fence of its own, only the store's
+            // rules (A1 to A4), which make a repeat harmless.
+            let outcomes = self.store.append_pulled(&batch, &wanted).await;
+            for outcome in outcomes.map_err(|error| TailError::Append(error.to_string()))? {
+                if outcome == Appended::Conflict {
+                    warn!(peer = %self.peer, "a part has another body here under the same request id; both stay");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Names every shard that is tailed: a cursor may advance only over shards that the peer was asked about.
+    pub(super) fn envelope(&self) -> Result<Envelope, TailError> {
+        let entry = |shard: &Shard| {
+            let entry = self.fence.entry(*shard).ok_or(TailError::NoEntry { shard: shard.0 })?;
+            Ok(carry(*shard, &entry))
+        };
+        Ok(Envelope {
+            cluster: Bytes::copy_from_slice(&self.fence.cluster().0.to_be_bytes()),
+            from_replica: replica_bytes(self.fence.me()),
+            to_replica: replica_bytes(self.peer),
+            shards: self.shards.iter().map(entry).collect::<Result<_, TailError>>()?,
+        })
+    }
+}
+
+impl TailError {
+    /// Whether the peer lost synced data and serves nobody any more (LOSS).
+    pub fn is_lost(&self) -> bool {
+        let lost = [Reason::BeyondEnd, Reason::Lost];
+        matches!(self, TailError::Refused(refusal) if lost.contains(&refusal.reason()))
+    }
+
+    /// Whether the peer's log does not reach back to this replica's cursor any more (T2).
+    pub fn is_below_start(&self) -> bool {
+        matches!(self, TailError::Refused(refusal) if refusal.reason() == Reason::BelowStart)
+    }
+}
+
+/// One line of a replica's list as messages carry it.
+pub fn entry_to_wire(entry: &TailEntry) -> WireEntry {
+    WireEntry {
+        position: Some(to_wire(entry.position)),
+        request: Bytes::copy_from_slice(&entry.request.0.to_be_bytes()),
+        digest: entry.digest,
+        shard: entry.shard.0,
+        signal: entry.signal.code().into(),
+        window: entry.window.0,
+    }
+}
+
+fn entry_from_wire(entry: &WireEntry) -> Option<TailEntry> {
+    Some(TailEntry {
+        position: from_wire(entry.position?),
+        signal: Signal::from_code(entry.signal.try_into().ok()?)?,
+        window: Window(entry.window),
+        request: RequestId(u128::from_be_bytes(entry.request[..].try_into().ok()?)),
+        digest: entry.digest,
+        shard: Shard(entry.shard),
+    })
+}
+
+pub fn to_wire(position: Position) -> WirePosition {
+    WirePosition { boot: position.boot, n: position.n }
+}
+
+pub fn from_wire(position: WirePosition) -> Position {
+    Position { boot: position.boot, n: position.n }
+}

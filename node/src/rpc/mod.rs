@@ -1,0 +1,5 @@
+//! Between nodes: who may say what to whom, connections, and the service that answers.
+
+pub mod fence;
+pub mod peers;
+pub mod service;

@@ -1,0 +1,95 @@
+//! The storage role: from an open store to a member of its cluster.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use oteld_cluster::ids::{ClusterId, ReplicaId};
+use oteld_env::Env;
+use oteld_store::{OpenError, Store, StoreOptions};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::config::StorageConfig;
+use crate::read::complete::Completer;
+use crate::read::leaf::Leaf;
+use crate::repair::snapshots::Snapshots;
+use crate::repair::tails::Tails;
+use crate::rpc::fence::Fence;
+use crate::rpc::peers::Peers;
+use crate::rpc::service::StorageParts;
+use crate::view::ClusterView;
+use crate::write::append::Appender;
+
+/// Why a store cannot serve a cluster.
+#[derive(Debug, Error)]
+pub(super) enum JoinError {
+    #[error(
+        "the store in {dir} belongs to cluster {own}, and this node joined cluster {joined}: give the node the \
+         data directory of its own cluster, or an empty one"
+    )]
+    OtherCluster { dir: String, own: ClusterId, joined: ClusterId },
+    #[error("an entry of the shard map in the store is damaged: {0}")]
+    Entry(#[from] oteld_cluster::shard_map::EntryError),
+    #[error(transparent)]
+    Store(#[from] oteld_store::StoreError),
+}
+
+/// Opens the store of a node; its replica id is born with the directory.
+pub(super) async fn open(env: &Env, data_dir: &Path, config: &StorageConfig) -> Result<Store, OpenError> {
+    let options = StoreOptions {
+        dir: data_dir.join("store"),
+        memtable_bytes_max: config.memtable_bytes_max,
+        min_free_bytes: config.min_free_bytes,
+        wal_keep_bytes: config.wal_keep_bytes,
+        ..StoreOptions::default()
+    };
+    match Store::open(env.clone(), options.clone()).await {
+        Err(OpenError::Loss { what }) => {
+            // The node's other roles go on, and whoever asks for its rows is told why there are none.
+            let store = Store::open_lost(env.clone(), options.clone(), &what).await?;
+            let reason = store.lost().unwrap_or(what);
+            error!(store = %options.dir.display(), reason, "this node cannot serve storage");
+            Ok(store)
+        }
+        opened => opened,
+    }
+}
+
+/// Binds the store to its cluster, for good, and starts what a replica does.
+pub(super) async fn join(
+    env: &Env,
+    store: &Store,
+    dir: &Path,
+    cluster: ClusterId,
+    view: &ClusterView,
+    peers: &Peers,
+    stop: CancellationToken,
+) -> Result<StorageParts, JoinError> {
+    match store.cluster_id().map(ClusterId) {
+        Some(own) if own != cluster => {
+            let dir = dir.display().to_string();
+            return Err(JoinError::OtherCluster { dir, own, joined: cluster });
+        }
+        Some(_) => {}
+        None => store.set_cluster_id(cluster.0).await?,
+    }
+    let fence = Arc::new(Fence::open(env.tasks, store.clone(), cluster)?);
+    let appender = Appender::new(store.clone(), fence.clone());
+    let tails = Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop);
+    let completer = Completer {
+        store: store.clone(),
+        fence: fence.clone(),
+        tails: tails.clone(),
+        view: view.clone(),
+        connections: peers.clone(),
+    };
+    let leaf = Leaf::new(env.clone(), completer);
+    let snapshots = Snapshots::new(env.clone(), store.clone());
+    Ok(StorageParts { store: store.clone(), fence, appender, tails, leaf, snapshots })
+}
+
+/// The store's id as the cluster knows it.
+pub(super) fn replica_of(store: &Store) -> ReplicaId {
+    ReplicaId(store.replica().0)
+}

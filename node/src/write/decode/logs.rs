@@ -1,0 +1,65 @@
+//! Log records (opentelemetry/proto/logs/v1).
+
+use oteld_store::model::{LogRecord, LogRow};
+
+use super::attributes::id;
+use super::rejects::Reason;
+use super::wire::Reader;
+use super::{DecodeError, Decoder};
+
+/// Reads an `ExportLogsServiceRequest`. A row's ordinal counts every record of the request, rejected ones too.
+pub(super) fn decode(decoder: &mut Decoder<'_>, mut reader: Reader<'_>) -> Result<Vec<LogRow>, DecodeError> {
+    let mut rows = Vec::new();
+    let mut ordinal = 0;
+    while let Some(key) = reader.key()? {
+        if key.number != 1 {
+            reader.skip(key)?;
+            continue;
+        }
+        decoder.resource_group(reader.message(key)?, |decoder, origin, items| {
+            let stream = origin.stream();
+            for item in items {
+                let record = decoder.log_record(item)?;
+                if record.effective_time_unix_nano() == 0 {
+                    decoder.rejects.add(Reason::LogTime, 1, &record.event_name);
+                } else {
+                    let row = LogRow { stream: stream.clone(), request: decoder.request, ordinal, record };
+                    decoder.push(&mut rows, row)?;
+                }
+                ordinal += 1;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(rows)
+}
+
+impl Decoder<'_> {
+    fn log_record(&mut self, mut reader: Reader<'_>) -> Result<LogRecord, DecodeError> {
+        let empty = self.strings.empty.clone();
+        let mut record =
+            LogRecord { severity_text: empty.clone(), event_name: empty, ..LogRecord::default() };
+        while let Some(key) = reader.key()? {
+            match key.number {
+                1 => record.time_unix_nano = reader.fixed64(key)?,
+                2 => record.severity_number = severity(reader.int32(key)?),
+                3 => record.severity_text = self.string(reader.string(key)?)?,
+                5 => self.any_value(&mut record.body, reader.message(key)?)?,
+                6 => self.key_value(&mut record.attributes, reader.message(key)?)?,
+                7 => record.dropped_attributes_count = reader.uint32(key)?,
+                8 => record.flags = reader.fixed32(key)?,
+                // The proto's comments: an id that is not valid means that the record belongs to no trace.
+                9 => record.trace_id = id(reader.bytes(key)?).unwrap_or_default(),
+                10 => record.span_id = id(reader.bytes(key)?).unwrap_or_default(),
+                11 => record.observed_time_unix_nano = reader.fixed64(key)?,
+                12 => record.event_name = self.string(reader.string(key)?)?,
+                _ => reader.skip(key)?,
+            }
+        }
+        Ok(record)
+    }
+}
+
+fn severity(number: i32) -> u8 {
+    if (0..=24).contains(&number) { number as u8 } else { 0 }
+}

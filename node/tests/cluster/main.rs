@@ -1,0 +1,17 @@
+//! The binaries end to end: real processes, sockets and disks, with SIGKILL for faults.
+
+#![allow(clippy::disallowed_methods, reason = "drives real processes from outside")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails says where")]
+
+mod dev;
+mod faults;
+mod restart;
+mod retries;
+mod signals;
+mod status;
+
+mod harness;
+mod load;
+mod process;
+mod send;
+mod show;
