@@ -11,6 +11,9 @@ pub enum Outcome {
     Acknowledged,
     /// No answer, or one that says "try again": it may or may not be there, now or later.
     Unknown,
+    /// Answered with success, and with items that the server says it cannot keep. All items are valid, so this is
+    /// never right.
+    Rejected,
 }
 
 /// One write of some items, with all its retries.

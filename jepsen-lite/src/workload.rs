@@ -106,8 +106,9 @@ impl Run {
 
     /// SplitMix64 over the identity: 64 bits that no other item has by chance.
     fn mix(self, item: Item) -> u64 {
-        let mut z =
-            self.seed ^ (u64::from(item.writer) << 40) ^ item.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // SplitMix64's own increment first: it maps nothing that occurs to zero, which OTLP takes for "no id".
+        let identity = self.seed ^ (u64::from(item.writer) << 40);
+        let mut z = identity.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(item.sequence + 1));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -195,6 +196,17 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_item_has_an_id_that_otlp_takes_for_none() {
+        for seed in 0..100 {
+            let run = Run { seed, start_unix_nano: 0 };
+            for (writer, sequence) in (0..4).flat_map(|w| (0..50).map(move |s| (w, s))) {
+                let (trace_id, span_id) = run.span_ids(Item { writer, sequence });
+                assert!(trace_id != [0; 16] && span_id != [0; 8], "seed {seed}");
+            }
+        }
+    }
 
     #[test]
     fn an_item_is_found_again_and_a_forged_one_is_not() {

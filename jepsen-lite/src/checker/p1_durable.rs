@@ -1,11 +1,17 @@
-//! P1: what was acknowledged is in the last complete read. (The idea of Jepsen's `set` checker.)
+//! P1: valid items are not rejected, and what was acknowledged is in the last complete read. (The idea of Jepsen's `set` checker.)
 
 use super::Violation;
 use crate::history::{History, Outcome};
 use crate::workload::Signal;
 
 pub fn check(history: &History) -> Vec<Violation> {
-    let mut violations = Vec::new();
+    let rejected = history.writes.iter().filter(|write| write.outcome == Outcome::Rejected);
+    let mut violations: Vec<Violation> = rejected
+        .map(|write| Violation {
+            promise: "P1 durable",
+            what: format!("{:?}: valid items of {:?} were rejected", write.signal, write.items),
+        })
+        .collect();
     for signal in Signal::ALL {
         let Some(read) = history.final_read(signal) else { continue };
         let acknowledged = (history.writes.iter())
@@ -34,6 +40,13 @@ mod tests {
         assert_eq!(check(&history), []);
         let read = history.reads.last_mut().expect("a read");
         read.items.pop_first();
+        assert_eq!(check(&history).len(), 1);
+    }
+
+    #[test]
+    fn a_rejected_valid_item_is_found() {
+        let mut history = clean();
+        history.writes[0].outcome = Outcome::Rejected;
         assert_eq!(check(&history).len(), 1);
     }
 

@@ -41,8 +41,13 @@ impl Client {
             write.attempts += 1;
             let request = Request::post(signal.path()).header("content-type", "application/x-protobuf");
             match self.exchange(4318, request, body.clone()).await {
-                Ok((200, _)) => {
+                // An empty message is full success; anything in it is `partial_success`.
+                Ok((200, body)) if body.is_empty() => {
                     write.outcome = Outcome::Acknowledged;
+                    break;
+                }
+                Ok((200, _)) => {
+                    write.outcome = Outcome::Rejected;
                     break;
                 }
                 Ok((status, body)) => {
