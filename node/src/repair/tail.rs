@@ -13,11 +13,11 @@ use oteld_proto::node::{
 };
 use oteld_store::batch::Batch;
 use oteld_store::model::{RequestId, Shard, Signal, Window};
-use oteld_store::{Appended, Position, ReplicaId as StoreReplicaId, Store, TailEntry};
+use oteld_store::{Position, ReplicaId as StoreReplicaId, Store, TailEntry};
 use thiserror::Error;
 use tokio::sync::watch;
 use tonic::transport::Channel;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::rpc::fence::{Fence, carry, replica_bytes};
 
@@ -27,7 +27,7 @@ const ENTRIES_MAX: u32 = 4096;
 /// Parts fetched at once.
 const FETCH_MAX: usize = 256;
 
-/// How long a peer may keep a request waiting for news. Shorter than the keep-alive of its connection matters not.
+/// How long a peer may keep a request waiting for news.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// What a step of tailing showed.
@@ -131,13 +131,9 @@ impl Tail<'_> {
                 .filter(|index| self.shards.contains(&batch.parts()[*index].shard))
                 .collect();
             // A pulled part is a copy of what its peer accepted: it needs no fence of its own, only the store's
-            // rules (A1 to A4), which make a repeat harmless.
-            let outcomes = self.store.append_pulled(&batch, &wanted).await;
-            for outcome in outcomes.map_err(|error| TailError::Append(error.to_string()))? {
-                if outcome == Appended::Conflict {
-                    warn!(peer = %self.peer, "a part has another body here under the same request id; both stay");
-                }
-            }
+            // rules (A1 to A4), which make a repeat harmless; another body under the same id stays beside it.
+            let appended = self.store.append_pulled(&batch, &wanted).await;
+            appended.map_err(|error| TailError::Append(error.to_string()))?;
         }
         Ok(())
     }

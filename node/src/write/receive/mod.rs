@@ -31,8 +31,8 @@ use crate::write::admit::{Admission, Ticket};
 use crate::write::decode;
 use crate::write::request::{Ingest, Ingested, WriteRequest};
 
-/// The header and metadata key with which a client names a request, so that a retry with other bytes (another
-/// order of attributes, another compression) still counts once.
+/// The header and metadata key with which a client names a request: two byte-identical requests under two keys are
+/// two requests, and other contents under a used key are a conflict.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 
 /// Longest idempotency key, in characters.
