@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, FormatError};
 use crate::engine::{Engine, Frozen, State, floor_of};
 use crate::error::{AppendError, StoreError};
 use crate::ids::{Check, Origin, PartId};
@@ -110,6 +110,11 @@ impl Engine {
         parts: &[usize],
         origin: Origin,
     ) -> Result<Vec<Appended>, AppendError> {
+        let resolved = self.definitions.lock().resolve(batch);
+        let batch = &resolved.map_err(|error| match error {
+            FormatError::MissingDefinitions(hashes) => AppendError::MissingDefinitions(hashes),
+            error => AppendError::Format(error.to_string()),
+        })?;
         let count = batch.parts().len();
         if let Some(part) = parts.iter().find(|part| **part >= count) {
             return Err(AppendError::Format(format!("part {part} of a batch of {count}")));

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::append::Command;
+use crate::definitions::Definitions;
 use crate::error::{AppendError, StoreError};
 use crate::ids::IdIndex;
 use crate::manifest::log::ManifestLog;
@@ -116,6 +117,7 @@ pub(crate) struct Engine {
     pub boot: Boot,
     pub state: Mutex<State>,
     pub manifest: Arc<tokio::sync::Mutex<ManifestLog>>,
+    pub definitions: Mutex<Definitions>,
     pub queue: mpsc::Sender<Command>,
     pub queue_bytes: Arc<Semaphore>,
     pub position: watch::Sender<Position>,

@@ -50,6 +50,9 @@ pub enum AppendError {
     /// Memory for unflushed data is used up; later writes may be taken.
     #[error("the store is behind: {reason}")]
     Busy { reason: String },
+    /// The batch names definitions without carrying them, by these hashes: send it with them.
+    #[error("{} definitions of the batch are not known here", .0.len())]
+    MissingDefinitions(Vec<u128>),
     #[error("the batch cannot be read: {0}")]
     Format(String),
     #[error("the store is closed")]

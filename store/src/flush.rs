@@ -1,20 +1,25 @@
 //! From memtables to level-0 segments: one for each (signal, window), sorted and merged as a set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::batch::Batch;
 use crate::compaction::merge::SortedRows;
 use crate::engine::{Engine, Floors, Frozen, floor_of, segments_dir, wal_dir};
 use crate::error::StoreError;
 use crate::manifest::SegmentMeta;
 use crate::memtable::{MemPart, Memtable};
-use crate::model::{RequestId, Shard, Signal, Tenant, Window};
+use crate::model::{RequestId, Rows, Shard, Signal, Tenant, Window};
 use crate::segment::{AppliedId, Segment, SegmentError, SegmentWriter};
 use crate::segments::{self, OpenSegment};
 use crate::wal::file;
 use crate::wal_task::request_freeze;
+
+/// Encoded bytes whose rows are decoded and sorted at once, so that a flush needs a few times as much memory and
+/// reads each batch a few times.
+const RUN_BYTES_MAX: u64 = 16 << 20;
 
 impl Engine {
     /// Whether a memtable is large or old, or an earlier flush failed.
@@ -208,7 +213,7 @@ fn parts_by_window(memtable: &Memtable) -> Result<BTreeMap<(Signal, Window), Gro
         let group = (header.shard, header.tenant.clone());
         let mut own = BTreeSet::from([part.window()]);
         if Window::of(header.max_time_unix_nano) != part.window() {
-            let rows = decode(&part)?;
+            let rows = decode(&part.batch, &[part.index])?;
             own.extend((0..rows.len()).map(|index| Window::of(rows.event_time_unix_nano(index))));
         }
         for window in own {
@@ -219,11 +224,56 @@ fn parts_by_window(memtable: &Memtable) -> Result<BTreeMap<(Signal, Window), Gro
     Ok(windows)
 }
 
-fn decode(part: &MemPart) -> Result<crate::model::Rows, StoreError> {
-    part.batch.decode(part.index).map_err(|error| StoreError::Damaged {
-        what: format!("a part of request {} in memory", part.header().request),
+fn decode(batch: &Batch, parts: &[usize]) -> Result<Rows, StoreError> {
+    batch.decode_parts(parts).map_err(|error| StoreError::Damaged {
+        what: "a batch in memory".to_owned(),
         reason: error.to_string(),
     })
+}
+
+/// Groups in order, cut so that the rows of each run may be in memory at once. A batch has rows of many shards: it is
+/// decoded once for each run, and not once for each group.
+fn runs(groups: &Groups) -> Vec<Vec<(&Shard, &Tenant, &Vec<MemPart>)>> {
+    let mut runs = Vec::new();
+    let mut run = Vec::new();
+    let mut bytes = 0;
+    for ((shard, tenant), parts) in groups {
+        run.push((shard, tenant, parts));
+        bytes += parts.iter().map(MemPart::byte_count).sum::<u64>();
+        if bytes > RUN_BYTES_MAX {
+            runs.push(std::mem::take(&mut run));
+            bytes = 0;
+        }
+    }
+    runs.push(run);
+    runs
+}
+
+/// The rows of a run whose event time `take` wants, by group.
+fn sorted_rows(
+    run: &[(&Shard, &Tenant, &Vec<MemPart>)],
+    take: impl Fn(&Tenant, u64) -> bool,
+) -> Result<Vec<SortedRows>, StoreError> {
+    // By batch, in the order of its parts.
+    let mut batches: HashMap<*const u8, Vec<(usize, &Batch, usize)>> = HashMap::new();
+    for (group, (_, _, parts)) in run.iter().enumerate() {
+        for part in *parts {
+            let of_batch = batches.entry(part.batch.bytes().as_ptr()).or_default();
+            of_batch.push((part.index, &part.batch, group));
+        }
+    }
+    let mut sorted: Vec<SortedRows> = run.iter().map(|_| SortedRows::default()).collect();
+    for mut parts in batches.into_values() {
+        parts.sort_by_key(|(index, ..)| *index);
+        let indices: Vec<usize> = parts.iter().map(|(index, ..)| *index).collect();
+        let batch = parts[0].1;
+        let lengths = indices.iter().map(|index| batch.parts()[*index].rows.len());
+        let rows = decode(batch, &indices)?.split(lengths);
+        for (rows, (.., group)) in rows.into_iter().zip(parts) {
+            sorted[group].add(rows, |time| take(run[group].1, time));
+        }
+    }
+    Ok(sorted)
 }
 
 /// The requests that have rows in a window, for its segment's footer. A part whose rows lie in several windows is
@@ -256,20 +306,20 @@ fn write_segment(
     let id = engine.new_segment_id();
     let path = segments::path(&segments_dir(&engine.options), id);
     let mut write = || {
-        for ((shard, tenant), parts) in groups {
-            let floor = floor_of(floors, signal, tenant);
-            let mut rows = SortedRows::default();
-            for part in parts {
-                rows.add(decode(part)?, |time| Window::of(time) == window && time >= floor);
-            }
-            for row in rows.into_set() {
-                if output.is_none() {
-                    let disk = &*engine.env.disk;
-                    let created = SegmentWriter::create(disk, &path, signal, window);
-                    output = Some(created.map_err(|error| write_error(&error))?);
+        for run in runs(groups) {
+            let take = |tenant: &Tenant, time: u64| {
+                Window::of(time) == window && time >= floor_of(floors, signal, tenant)
+            };
+            for (rows, (shard, tenant, _)) in sorted_rows(&run, take)?.into_iter().zip(&run) {
+                for row in rows.into_set() {
+                    if output.is_none() {
+                        let disk = &*engine.env.disk;
+                        let created = SegmentWriter::create(disk, &path, signal, window);
+                        output = Some(created.map_err(|error| write_error(&error))?);
+                    }
+                    let writer = output.as_mut().expect("created above");
+                    writer.push(**shard, tenant, row).map_err(|error| write_error(&error))?;
                 }
-                let writer = output.as_mut().expect("created above");
-                writer.push(*shard, tenant, row).map_err(|error| write_error(&error))?;
             }
         }
         let Some(output) = output.take() else { return Ok(None) };

@@ -18,6 +18,7 @@ mod append;
 mod ids;
 mod wal_task;
 mod wal;
+mod definitions;
 mod memtable;
 mod tail;
 mod flush;

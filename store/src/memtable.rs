@@ -44,7 +44,29 @@ impl MemPart {
         u64::from(self.header().rows.end - self.header().rows.start)
     }
 
-    /// The part's share of its batch's bytes.
+    /// The share of the batch's bytes, roughly.
+    pub(crate) fn byte_count(&self) -> u64 {
+        MemParts { batch: self.batch.clone(), parts: vec![self.index] }.byte_count()
+    }
+}
+
+/// Parts of one batch, in its order: what is decoded at once.
+#[derive(Clone, Debug)]
+pub(crate) struct MemParts {
+    pub batch: Batch,
+    pub parts: Vec<usize>,
+}
+
+impl MemParts {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = &PartHeader> {
+        self.parts.iter().map(|part| &self.batch.parts()[*part])
+    }
+
+    pub(crate) fn row_count(&self) -> u64 {
+        self.headers().map(|part| u64::from(part.rows.end - part.rows.start)).sum()
+    }
+
+    /// The share of the batch's bytes, roughly.
     pub(crate) fn byte_count(&self) -> u64 {
         let all = u64::from(self.batch.row_count()).max(1);
         (self.batch.bytes().len() as u64).saturating_mul(self.row_count()) / all
@@ -59,9 +81,16 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Of the first `len` parts those that `take` wants.
-    pub(crate) fn select(&self, len: usize, take: impl Fn(&PartHeader) -> bool) -> Vec<MemPart> {
-        self.parts.read()[..len].iter().filter(|part| take(part.header())).cloned().collect()
+    /// Of the first `len` parts those that `take` wants, by batch.
+    pub(crate) fn select(&self, len: usize, take: impl Fn(&PartHeader) -> bool) -> Vec<MemParts> {
+        let mut selected: Vec<MemParts> = Vec::new();
+        for part in self.parts.read()[..len].iter().filter(|part| take(part.header())) {
+            match selected.last_mut() {
+                Some(last) if last.batch.is(&part.batch) => last.parts.push(part.index),
+                _ => selected.push(MemParts { batch: part.batch.clone(), parts: vec![part.index] }),
+            }
+        }
+        selected
     }
 }
 
@@ -132,6 +161,6 @@ impl Memtable {
 
     /// All parts.
     pub(crate) fn parts(&self) -> impl Iterator<Item = MemPart> {
-        self.pin().flat_map(|pinned| pinned.bucket.select(pinned.len, |_| true))
+        self.buckets.values().flat_map(|bucket| bucket.parts.read().clone())
     }
 }

@@ -25,6 +25,8 @@ pub struct StoreOptions {
     pub memtable_age_max: Duration,
     /// Appends are refused where less would be left on the disk.
     pub min_free_bytes: u64,
+    /// Definitions in memory that batches may name without carrying them.
+    pub definitions_bytes_max: usize,
     /// Request ids in memory; those of windows that were not written to for longest are read again on demand.
     pub ids_max: usize,
     /// How many segments of one window and level are merged at least.
@@ -48,6 +50,7 @@ impl Default for StoreOptions {
             memtable_bytes_max: 64 << 20,
             memtable_age_max: Duration::from_secs(300),
             min_free_bytes: 256 << 20,
+            definitions_bytes_max: 32 << 20,
             ids_max: 4 << 20,
             compact_fan_in: 4,
             compact_bytes_max: 512 << 20,

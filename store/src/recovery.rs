@@ -1,13 +1,14 @@
 //! From a data directory to an open store: manifest, segments, log, and a new boot before anything is served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use oteld_env::{Disk, Env};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Definition, FormatError};
+use crate::definitions::Definitions;
 use crate::engine::{Counters, DirectoryLock, State, WriteState, lost_text, segments_dir, wal_dir};
 use crate::error::OpenError;
 use crate::ids::IdIndex;
@@ -19,6 +20,7 @@ use crate::position::{Boot, Position, ReplicaId};
 use crate::segment::Segment;
 use crate::segments::{self, OpenSegment, SegmentSet, Trash};
 use crate::tail::{NewEntry, TailIndex};
+use crate::wal::definitions::Place;
 use crate::wal::file::Group;
 use crate::wal::record::Record;
 use crate::wal::replay::{Visit, WalFacts, replay};
@@ -31,6 +33,7 @@ pub(crate) struct Recovered {
     /// None where the replica lost synced data.
     pub wal: Option<WalWriter>,
     pub boot: Boot,
+    pub definitions: Definitions,
     pub trash: Trash,
     pub lock: DirectoryLock,
 }
@@ -52,7 +55,7 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
     }
     let trash = Trash::default();
     let (segments, first_free) = open_segments(disk, options, &current, &trash)?;
-    let mut rebuild = Rebuild::new(env.clock.now_unix_nanos(), &current);
+    let mut rebuild = Rebuild::new(env.clock.now_unix_nanos(), options, &current);
     let facts = WalFacts {
         replica: current.replica,
         floor: current.wal_floor,
@@ -104,7 +107,8 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         wal_end: wal.end(),
         counters: Counters { torn_bytes: replayed.torn_bytes, ..Counters::default() },
     };
-    Ok(Recovered { state, manifest, wal: Some(wal), boot, trash, lock })
+    let definitions = rebuild.definitions;
+    Ok(Recovered { state, manifest, wal: Some(wal), boot, definitions, trash, lock })
 }
 
 /// Opens only the manifest of a replica that lost synced data, to go on saying who it is. Blocks.
@@ -133,7 +137,8 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         wal_end: current.wal_end,
         counters: Counters::default(),
     };
-    Ok(Recovered { state, manifest, wal: None, boot, trash: Trash::default(), lock })
+    let definitions = Definitions::new(options.definitions_bytes_max);
+    Ok(Recovered { state, manifest, wal: None, boot, definitions, trash: Trash::default(), lock })
 }
 
 fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<DirectoryLock, OpenError> {
@@ -222,11 +227,18 @@ struct Rebuild {
     tail: TailIndex,
     cursors: BTreeMap<ReplicaId, BTreeMap<crate::model::Shard, Position>>,
     flushed: bool,
+    definitions: Definitions,
+    /// Those that batches of the current file may name.
+    in_file: HashMap<u128, Arc<Definition>>,
+    file: Option<WalFile>,
 }
 
 impl Rebuild {
-    fn new(now_unix_nano: u64, manifest: &Manifest) -> Self {
+    fn new(now_unix_nano: u64, options: &StoreOptions, manifest: &Manifest) -> Self {
         Rebuild {
+            definitions: Definitions::new(options.definitions_bytes_max),
+            in_file: HashMap::new(),
+            file: None,
             now_unix_nano,
             memtable: Memtable::default(),
             ids: IdIndex::default(),
@@ -251,15 +263,37 @@ impl Rebuild {
             }
         }
         if !self.flushed {
+            let batch = self.resolve(&batch).map_err(|error| format!("a batch cannot be read: {error}"))?;
             self.memtable.insert(&batch, &accepted, self.now_unix_nano);
         }
         Ok(())
+    }
+
+    fn resolve(&mut self, batch: &Batch) -> Result<Batch, FormatError> {
+        let Rebuild { definitions, in_file, .. } = self;
+        batch.resolve(|hash, carried| match in_file.get(&hash) {
+            Some(known) => Some(known.clone()),
+            None => {
+                carried.map(|carried| definitions.find(hash).unwrap_or_else(|| definitions.learn(carried)))
+            }
+        })
+    }
+
+    fn definition(&mut self, definition: &Definition, offset: u64) {
+        if let Some(file) = &self.file {
+            file.definitions.insert(definition.hash, Place::of(definition, offset));
+        }
+        if !self.flushed {
+            self.in_file.insert(definition.hash, self.definitions.learn(definition));
+        }
     }
 }
 
 impl Visit for Rebuild {
     fn file(&mut self, file: WalFile, flushed: bool) {
         self.flushed = flushed;
+        self.in_file.clear();
+        self.file = Some(file.clone());
         self.tail.start_file(file);
     }
 
@@ -273,6 +307,7 @@ impl Visit for Rebuild {
                     let offset = start + Record::batch_offset(accepted.len()) as u64;
                     self.parts(batch, &accepted, offset)?;
                 }
+                Record::Definition(definition) => self.definition(&definition, start),
                 Record::Cursor(cursor) => {
                     let cursors = self.cursors.entry(cursor.peer).or_default();
                     for shard in cursor.shards {

@@ -69,7 +69,7 @@ impl Store {
     }
 
     fn start(env: &Env, options: StoreOptions, recovered: Recovered, lost: Option<String>) -> Store {
-        let Recovered { state, manifest, wal, boot, trash, lock } = recovered;
+        let Recovered { state, manifest, wal, boot, definitions, trash, lock } = recovered;
         let (queue, receiver) = append::queue(options.wal_queue_max);
         let room = append::queue_units_max(options.wal_queue_bytes_max) as usize;
         let engine = Arc::new(Engine {
@@ -80,6 +80,7 @@ impl Store {
             lost: watch::channel(lost).0,
             state: Mutex::new(state),
             manifest: Arc::new(tokio::sync::Mutex::new(manifest)),
+            definitions: Mutex::new(definitions),
             queue,
             queue_bytes: Arc::new(Semaphore::new(room)),
             wake_flush: tokio::sync::Notify::new(),
@@ -533,10 +534,19 @@ fn read_parts(location: &TailLocation, mut parts: Vec<usize>) -> Result<Batch, S
         .map_err(|error| StoreError::Io { what: format!("read {}", what()), reason: error.to_string() })?;
     let damaged = |reason: String| StoreError::Damaged { what: what(), reason };
     let batch = Batch::parse(bytes.into()).map_err(|error| damaged(error.to_string()))?;
+    let mut failed = None;
+    let batch = batch.resolve(|hash, carried| {
+        let read = || match location.wal.definitions.read(&*location.wal.file, hash) {
+            Ok(found) => found.map(Arc::new),
+            Err(error) => {
+                failed = Some(error.to_string());
+                None
+            }
+        };
+        carried.cloned().or_else(read)
+    });
+    let batch = batch.map_err(|error| damaged(failed.unwrap_or_else(|| error.to_string())))?;
     parts.sort_unstable();
     parts.dedup();
-    if parts.len() == batch.parts().len() {
-        return Ok(batch);
-    }
     batch.select(&parts).map_err(|error| damaged(error.to_string()))
 }

@@ -205,6 +205,7 @@ impl NewEntry {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use oteld_env::{Disk, Random, SimDisk};
 
@@ -216,7 +217,8 @@ mod tests {
         let mut index = TailIndex::default();
         for (seq, boot, start, count) in files {
             let file = disk.open(Path::new("/d/f"), true).unwrap().into();
-            index.start_file(WalFile { seq: *seq, file, start: Position { boot: *boot, n: *start } });
+            let before = Position { boot: *boot, n: *start };
+            index.start_file(WalFile { seq: *seq, file, start: before, definitions: Arc::default() });
             for i in 0..*count {
                 let id = PartId {
                     signal: Signal::Logs,

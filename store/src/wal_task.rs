@@ -91,11 +91,14 @@ impl Group {
         None
     }
 
-    /// Cursors come last: what they cover was appended before.
+    /// What a batch names comes before it (A3). Cursors come last: what they cover was appended before.
     fn records(&self) -> Vec<Record> {
-        let parts = self.appends.iter().map(|append| Record::Parts {
-            batch: append.batch.bytes().clone(),
-            accepted: append.accepted.iter().map(|part| *part as u32).collect(),
+        let parts = self.appends.iter().flat_map(|append| {
+            let named = append.batch.named().cloned().map(Record::Definition);
+            named.chain([Record::Parts {
+                batch: append.batch.bytes().clone(),
+                accepted: append.accepted.iter().map(|part| *part as u32).collect(),
+            }])
         });
         parts.chain(self.cursors.iter().cloned().map(Record::Cursor)).collect()
     }

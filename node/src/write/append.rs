@@ -7,7 +7,7 @@ use oteld_cluster::ids::Epoch;
 use oteld_proto::node::part_reply::Outcome;
 use oteld_proto::node::refusal::Reason;
 use oteld_proto::node::{AppendReply, AppendRequest, PartReply, Refusal};
-use oteld_store::batch::{Batch, FormatError};
+use oteld_store::batch::Batch;
 use oteld_store::{AppendError, Appended, Store};
 
 use crate::rpc::fence::{Fence, Verdict, refuse};
@@ -36,10 +36,8 @@ impl Appender {
     async fn try_append(&self, request: AppendRequest) -> Result<Vec<PartReply>, Refusal> {
         let envelope = request.envelope.unwrap_or_default();
         self.fence.admit(&envelope).await?;
-        let batch = Batch::parse(request.batch).map_err(|error| match error {
-            FormatError::MissingDefinitions(_) => refuse(Reason::MissingDefinitions, error.to_string()),
-            error => refuse(Reason::Malformed, error.to_string()),
-        })?;
+        let batch =
+            Batch::parse(request.batch).map_err(|error| refuse(Reason::Malformed, error.to_string()))?;
         // From here until the rows are published no epoch changes.
         let _epochs = self.fence.hold().await;
         let mut replies: Vec<PartReply> = Vec::with_capacity(batch.parts().len());
@@ -78,6 +76,7 @@ fn refusal_of(error: AppendError) -> Refusal {
     let reason = match &error {
         AppendError::ReadOnly { .. } => Reason::ReadOnly,
         AppendError::Busy { .. } => Reason::Overloaded,
+        AppendError::MissingDefinitions(_) => Reason::MissingDefinitions,
         AppendError::Format(_) => Reason::Malformed,
         _ => Reason::Internal,
     };

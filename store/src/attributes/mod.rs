@@ -11,7 +11,7 @@
 
 mod shapes;
 
-use crate::column::{Effort, FormatError, Reader, bytes, integers, put_varint, values};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers, put_varint, values};
 use crate::model::{AnyValue, Attributes};
 use shapes::Shapes;
 
@@ -41,38 +41,33 @@ pub fn encode<'a>(out: &mut Vec<u8>, effort: Effort, rows: impl IntoIterator<Ite
     }
 }
 
-/// Reads a table of `count` rows.
-pub fn decode(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Attributes>, FormatError> {
-    if count == 0 {
+/// Reads the selected rows of a table.
+pub fn decode(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<Attributes>, FormatError> {
+    if selection.count() == 0 {
         return Ok(Vec::new());
     }
     let columns = reader.count()?;
     if columns == 0 {
-        return Ok(vec![Attributes::default(); count]);
+        return Ok(vec![Attributes::default(); selection.len()]);
     }
-    let keys = bytes::decode_strings(reader, columns)?;
-    let codes = integers::decode_indices(reader, columns, usize::from(values::TYPES))?;
-    let nodes = reader.count()?;
-    let parents = integers::decode_indices(reader, nodes, nodes + 1)?;
-    let node_columns = integers::decode_indices(reader, nodes, columns)?;
-    let rows = integers::decode_indices(reader, count, nodes + 1)?;
-    let parent_is_earlier = parents.iter().enumerate().all(|(node, parent)| *parent <= node);
-    if !parent_is_earlier {
-        return Err(reader.invalid());
-    }
-
-    let lengths = column_lengths(reader, &parents, &node_columns, &rows, columns)?;
+    let keys = bytes::decode_strings(reader, &Selection::all(columns))?;
+    let codes = integers::decode_indices(reader, &Selection::all(columns), usize::from(values::TYPES))?;
+    let tree = Tree::read(reader, columns)?;
+    let rows = integers::decode_indices(reader, &Selection::all(selection.count()), tree.parents.len() + 1)?;
+    let wanted = tree.wanted_values(reader, &rows, selection, columns)?;
     let mut decoded = Vec::with_capacity(columns);
-    for (code, length) in codes.into_iter().zip(lengths) {
-        decoded.push(values::decode(reader, code as u8, length)?.into_iter());
+    for (code, wanted) in codes.into_iter().zip(&wanted) {
+        decoded.push(values::decode(reader, code as u8, wanted)?.into_iter());
     }
     let mut path = Vec::new();
-    rows.into_iter()
+    selection
+        .take(rows)
+        .into_iter()
         .map(|mut node| {
             path.clear();
             while node > 0 {
-                path.push(node_columns[node - 1]);
-                node = parents[node - 1];
+                path.push(tree.columns[node - 1]);
+                node = tree.parents[node - 1];
             }
             let pair = |column: &usize| {
                 let value: AnyValue = decoded[*column].next().ok_or_else(|| reader.invalid())?;
@@ -83,29 +78,67 @@ pub fn decode(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Attributes>, 
         .collect()
 }
 
-/// How many values each column has: for each node on it, the rows whose path goes through the node. Their sum is
-/// bounded by the bytes that are left, whatever the tree says.
-fn column_lengths(
-    reader: &Reader<'_>,
-    parents: &[usize],
-    node_columns: &[usize],
-    rows: &[usize],
-    columns: usize,
-) -> Result<Vec<usize>, FormatError> {
-    let mut through = vec![0_u64; parents.len() + 1];
-    for node in rows {
-        through[*node] += 1;
+/// A tree of key orders that was read: of each node without the root.
+struct Tree {
+    parents: Vec<usize>,
+    columns: Vec<usize>,
+}
+
+impl Tree {
+    fn read(reader: &mut Reader<'_>, columns: usize) -> Result<Self, FormatError> {
+        let nodes = reader.count()?;
+        let parents = integers::decode_indices(reader, &Selection::all(nodes), nodes + 1)?;
+        let columns = integers::decode_indices(reader, &Selection::all(nodes), columns)?;
+        let parent_is_earlier = parents.iter().enumerate().all(|(node, parent)| *parent <= node);
+        if !parent_is_earlier {
+            return Err(reader.invalid());
+        }
+        Ok(Tree { parents, columns })
     }
-    let mut lengths = vec![0_u64; columns];
-    let mut total = 0_u64;
-    for node in (1..through.len()).rev() {
-        let count = through[node];
-        through[parents[node - 1]] += count;
-        lengths[node_columns[node - 1]] += count;
-        total = total.saturating_add(count);
+
+    /// Which values of each column the selected rows have. How many there are of all rows is bounded by the bytes
+    /// that are left, whatever the tree says.
+    fn wanted_values(
+        &self,
+        reader: &Reader<'_>,
+        rows: &[usize],
+        selection: &Selection,
+        columns: usize,
+    ) -> Result<Vec<Selection>, FormatError> {
+        let mut counts = vec![0_u64; columns];
+        let mut wanted = vec![Vec::with_capacity(selection.ranges().len()); columns];
+        let mut row = 0;
+        for range in selection.ranges() {
+            self.count_values(&rows[row..range.start], &mut counts);
+            let starts = counts.clone();
+            self.count_values(&rows[range.clone()], &mut counts);
+            for ((wanted, start), end) in wanted.iter_mut().zip(starts).zip(&counts) {
+                wanted.push((start, *end));
+            }
+            row = range.end;
+        }
+        self.count_values(&rows[row..], &mut counts);
+        reader.check_count(counts.iter().fold(0, |total, count| total.saturating_add(*count)))?;
+        let selected = counts.into_iter().zip(wanted).map(|(count, wanted)| {
+            Selection::of(count as usize, wanted.into_iter().map(|(start, end)| start as usize..end as usize))
+        });
+        Ok(selected.collect())
     }
-    reader.check_count(total)?;
-    Ok(lengths.into_iter().map(|length| length as usize).collect())
+
+    /// Adds how many values these rows have in each column: for each node on it, the rows whose path goes through
+    /// the node.
+    fn count_values(&self, rows: &[usize], counts: &mut [u64]) {
+        let mut through = vec![0_u64; self.parents.len() + 1];
+        for node in rows {
+            through[*node] += 1;
+        }
+        for node in (1..through.len()).rev() {
+            let count = through[node];
+            through[self.parents[node - 1]] += count;
+            let counts = &mut counts[self.columns[node - 1]];
+            *counts = counts.saturating_add(count);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +151,7 @@ mod tests {
             last.clear();
             encode(&mut last, effort, rows);
             let mut reader = Reader::new(&last, "attributes");
-            assert_eq!(decode(&mut reader, rows.len()).unwrap(), rows);
+            assert_eq!(decode(&mut reader, &Selection::all(rows.len())).unwrap(), rows);
             reader.finish().unwrap();
         }
         last
@@ -155,6 +188,6 @@ mod tests {
         integers::encode(&mut out, Effort::Fast, [0; 127]);
         integers::encode(&mut out, Effort::Fast, [127; 127]);
         integers::encode(&mut out, Effort::Fast, [7]);
-        assert!(decode(&mut Reader::new(&out, "attributes"), 127).is_err());
+        assert!(decode(&mut Reader::new(&out, "attributes"), &Selection::all(127)).is_err());
     }
 }

@@ -1,103 +1,67 @@
 //! Bytes to rows.
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inner;
-use super::layout::Kind;
-use crate::column::{FormatError, Reader};
-use crate::entities::{self, collect};
-use crate::model::{Resource, Rows, Scope, Series, Signal};
+use super::definition::Contents;
+use crate::column::{FormatError, Reader, Selection};
+use crate::entities;
+use crate::model::{Rows, Series, Signal, Stream};
 use crate::page::{self, Named};
 
-/// A definition's content.
-#[derive(Clone)]
-pub(super) enum Decoded {
-    Resource(Arc<Resource>),
-    Scope(Arc<Scope>),
-    SeriesList(Arc<[Arc<Series>]>),
+/// What the rows of a batch name by index, and where its page is.
+#[derive(Debug)]
+pub(super) struct Names {
+    items: Items,
+    /// Where the page starts within the body.
+    page_start: usize,
 }
 
-/// A part's definitions by kind, each in the part's order.
-#[derive(Default)]
-struct Needed {
-    resources: Vec<Arc<Resource>>,
-    scopes: Vec<Arc<Scope>>,
-    resource_of: HashMap<u128, Arc<Resource>>,
-    scope_of: HashMap<u128, Arc<Scope>>,
-    series: Vec<Arc<Series>>,
+#[derive(Debug)]
+enum Items {
+    Series(Vec<Arc<Series>>),
+    Streams(Vec<Arc<Stream>>),
 }
 
-pub(super) fn decode(batch: &Inner, part: usize) -> Result<Rows, FormatError> {
-    let header = &batch.layout.parts[part];
-    let signal = batch.layout.signal;
-    let needed = needed(batch, part)?;
-    let mut reader = Reader::new(&batch.bytes[batch.pages[part].clone()], "part");
-    let count = reader.check_count(u64::from(header.rows))?;
-    let rows = match signal {
-        Signal::Metrics => page::decode(&mut reader, signal, count, Named::Series(&needed.series))?,
-        Signal::Logs | Signal::Traces => {
-            let streams = reader.count()?;
-            let streams = entities::decode_streams(&mut reader, streams, &needed.resources, &needed.scopes)?;
-            page::decode(&mut reader, signal, count, Named::Streams(&streams))?
+/// Decodes rows of the batch.
+pub(super) fn decode(
+    batch: &Inner,
+    ranges: impl IntoIterator<Item = Range<usize>>,
+) -> Result<Rows, FormatError> {
+    let names = match batch.names.get() {
+        Some(names) => names,
+        None => {
+            let names = names(batch)?;
+            batch.names.get_or_init(|| names)
         }
     };
+    let named = match &names.items {
+        Items::Series(series) => Named::Series(series),
+        Items::Streams(streams) => Named::Streams(streams),
+    };
+    let mut reader = Reader::new(&batch.bytes[batch.body.clone()][names.page_start..], "rows of a batch");
+    let count = reader.check_count(batch.row_count() as u64)?;
+    let rows = page::decode(&mut reader, batch.layout.signal, &Selection::of(count, ranges), named)?;
     reader.finish()?;
     Ok(rows)
 }
 
-fn needed(batch: &Inner, part: usize) -> Result<Needed, FormatError> {
-    let mut needed = Needed::default();
-    for index in &batch.layout.parts[part].definitions {
-        let index = *index as usize;
-        let hash = batch.layout.definitions[index].hash;
-        let decoded = match batch.decoded[index].get() {
-            Some(decoded) => decoded.clone(),
-            None => {
-                let decoded = definition(batch, index, &needed)?;
-                batch.decoded[index].get_or_init(|| decoded).clone()
-            }
-        };
-        match decoded {
-            Decoded::Resource(resource) => {
-                needed.resource_of.insert(hash, resource.clone());
-                needed.resources.push(resource);
-            }
-            Decoded::Scope(scope) => {
-                needed.scope_of.insert(hash, scope.clone());
-                needed.scopes.push(scope);
-            }
-            Decoded::SeriesList(series) => needed.series.extend(series.iter().cloned()),
-        }
+fn names(batch: &Inner) -> Result<Names, FormatError> {
+    let references = batch.layout.definitions.iter().zip(&batch.definitions);
+    let absent = references.filter_map(|(reference, known)| known.is_none().then_some(reference.hash));
+    let absent: Vec<u128> = absent.collect();
+    if !absent.is_empty() {
+        return Err(FormatError::MissingDefinitions(absent));
     }
-    Ok(needed)
-}
-
-/// Decodes a definition; those that it names by hash come before it in every part that names it.
-fn definition(batch: &Inner, index: usize, before: &Needed) -> Result<Decoded, FormatError> {
-    let mut reader = Reader::new(&batch.bytes[batch.definitions[index].clone()], "definition");
-    let one = FormatError::Invalid { what: "definition" };
-    let decoded = match batch.layout.definitions[index].kind {
-        Kind::Resource => Decoded::Resource(entities::decode_resources(&mut reader, 1)?.pop().ok_or(one)?),
-        Kind::Scope => Decoded::Scope(entities::decode_scopes(&mut reader, 1)?.pop().ok_or(one)?),
-        Kind::SeriesList => {
-            let resource = find(&before.resource_of, reader.u128()?)?;
-            let scope = find(&before.scope_of, reader.u128()?)?;
-            let metric = entities::decode_metrics(&mut reader, 1)?.pop().ok_or(one)?;
-            let count = reader.count()?;
-            let mut series = entities::decode_series(&mut reader, count)?.into_iter();
-            let series = collect(&reader, count, || {
-                let (id, attributes) = series.next()?;
-                let (resource, scope, metric) = (resource.clone(), scope.clone(), metric.clone());
-                Some(Arc::new(Series { id, resource, scope, metric, attributes }))
-            })?;
-            Decoded::SeriesList(series.into())
-        }
-    };
-    reader.finish()?;
-    Ok(decoded)
-}
-
-fn find<T>(definitions: &HashMap<u128, Arc<T>>, hash: u128) -> Result<Arc<T>, FormatError> {
-    definitions.get(&hash).cloned().ok_or(FormatError::Invalid { what: "reference to a definition" })
+    let mut contents = Contents::default();
+    batch.definitions.iter().flatten().try_for_each(|definition| contents.add(definition))?;
+    if batch.layout.signal == Signal::Metrics {
+        return Ok(Names { items: Items::Series(contents.series), page_start: 0 });
+    }
+    let body = &batch.bytes[batch.body.clone()];
+    let mut reader = Reader::new(body, "streams of a batch");
+    let count = reader.count()?;
+    let streams = entities::decode_streams(&mut reader, count, &contents.resources, &contents.scopes)?;
+    Ok(Names { items: Items::Streams(streams), page_start: body.len() - reader.remaining() })
 }

@@ -1,99 +1,112 @@
-//! Rows to bytes: definitions once a batch, a page for each part.
+//! Rows to bytes: definitions once a batch, then columns over the rows of all parts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::layout::{Definition, Kind, Layout, Part, definition_hash};
-use super::{Batch, Inner, PartRows};
+use super::definition::{Definition, Kind};
+use super::layout::{Layout, Part, Reference, Request};
+use super::{Batch, PartRows};
 use crate::column::{Effort, put_varint};
 use crate::entities::{self, Entities, Owner, SeriesSet, StreamSet};
-use crate::model::{MetricRow, Rows, Series, Signal, Stream};
+use crate::model::{MetricRow, RequestId, Rows, Series, Signal, Stream};
 use crate::page;
 
 pub(super) fn encode(signal: Signal, mut parts: Vec<PartRows>) -> Batch {
     parts.sort_by_key(|part| (part.shard, part.request));
     let mut encoder = Encoder::default();
-    let mut layout = Layout { signal, definitions: Vec::new(), parts: Vec::with_capacity(parts.len()) };
-    let mut pages = Vec::with_capacity(parts.len());
-    for part in &parts {
+    let mut requests = Requests::default();
+    let mut headers = Vec::with_capacity(parts.len());
+    let mut names = Vec::new();
+    let mut all = Rows::new(signal);
+    for part in parts {
         assert_eq!(part.rows.signal(), signal, "all parts of a batch are of its signal");
-        let mut page = Vec::new();
-        let definitions = match &part.rows {
-            Rows::Metrics(rows) => encoder.metrics(rows, &part.rows, &mut page),
-            Rows::Logs(rows) => encoder.streams(rows.iter().map(|row| &row.stream), &part.rows, &mut page),
-            Rows::Traces(rows) => encoder.streams(rows.iter().map(|row| &row.stream), &part.rows, &mut page),
-        };
         let times = (0..part.rows.len()).map(|row| part.rows.event_time_unix_nano(row));
-        layout.parts.push(Part {
-            request: part.request,
-            digest: part.digest,
-            tenant: part.tenant.clone(),
+        headers.push(Part {
+            request: requests.index(&part),
             shard: part.shard,
             epoch: part.epoch,
             rows: u32::try_from(part.rows.len()).expect("a batch is below 4 GiB"),
             min_time_unix_nano: times.clone().min().unwrap_or_default(),
             max_time_unix_nano: times.max().unwrap_or_default(),
-            definitions,
-            page_len: page.len(),
-            page_checksum: xxh3_64(&page),
         });
-        pages.push(page);
+        match &part.rows {
+            Rows::Metrics(rows) => encoder.name_series(rows, &mut names),
+            Rows::Logs(rows) => names.extend(rows.iter().map(|row| encoder.name_stream(&row.stream))),
+            Rows::Traces(rows) => names.extend(rows.iter().map(|row| encoder.name_stream(&row.stream))),
+        }
+        all.append(part.rows);
     }
-    layout.definitions = encoder.definitions;
-    Batch::build(layout, encoder.bytes.iter().chain(&pages).map(Vec::as_slice))
-}
-
-/// The parts' bytes as they are, with the definitions that they name.
-pub(super) fn select(from: &Inner, parts: &[usize]) -> Batch {
-    let parts: BTreeSet<usize> = parts.iter().copied().collect();
-    let needed: BTreeSet<u32> =
-        parts.iter().flat_map(|part| from.layout.parts[*part].definitions.iter().copied()).collect();
-    let renumbered: BTreeMap<u32, u32> = needed.iter().copied().zip(0..).collect();
-    let selected = parts.iter().map(|part| {
-        let mut part = from.layout.parts[*part].clone();
-        part.definitions.iter_mut().for_each(|index| *index = renumbered[index]);
-        part
-    });
-    let layout = Layout {
-        signal: from.layout.signal,
-        definitions: needed.iter().map(|index| from.layout.definitions[*index as usize]).collect(),
-        parts: selected.collect(),
+    let mut body = Vec::new();
+    if signal != Signal::Metrics {
+        encoder.put_streams(&mut body);
+    }
+    page::encode(&mut body, Effort::Fast, &all, &names);
+    let reference = |definition: &Arc<Definition>| Reference {
+        kind: definition.kind,
+        hash: definition.hash,
+        len: Some(definition.bytes.len()),
     };
-    let definitions = needed.iter().map(|index| &from.definitions[*index as usize]);
-    let ranges = definitions.chain(parts.iter().map(|part| &from.pages[*part]));
-    Batch::build(layout, ranges.map(|range| &from.bytes[range.clone()]))
+    let layout = Layout {
+        signal,
+        definitions: encoder.definitions.iter().map(reference).collect(),
+        requests: requests.items,
+        parts: headers,
+        body_len: body.len(),
+        body_checksum: xxh3_64(&body),
+    };
+    Batch::build(layout, encoder.definitions.into_iter().map(Some).collect(), &body)
 }
 
-/// Definitions so far.
+/// Requests so far.
+#[derive(Default)]
+struct Requests {
+    items: Vec<Request>,
+    known: HashMap<(RequestId, u64), u32>,
+}
+
+impl Requests {
+    fn index(&mut self, part: &PartRows) -> u32 {
+        let items = &mut self.items;
+        *self.known.entry((part.request, part.digest)).or_insert_with(|| {
+            items.push(Request { id: part.request, digest: part.digest, tenant: part.tenant.clone() });
+            items.len() as u32 - 1
+        })
+    }
+}
+
+/// Definitions and streams so far.
 #[derive(Default)]
 struct Encoder {
     entities: Entities,
-    definitions: Vec<Definition>,
-    bytes: Vec<Vec<u8>>,
+    definitions: Vec<Arc<Definition>>,
     by_hash: HashMap<u128, u32>,
     /// The definition of each resource and scope of `entities`, as far as there is one.
     resources: HashMap<u32, u32>,
     scopes: HashMap<u32, u32>,
+    /// Series of all lists, and where those of each list begin.
+    series: u32,
+    list_starts: HashMap<u32, u32>,
+    streams: StreamSet,
 }
 
 impl Encoder {
     /// The index of a definition.
     fn define(&mut self, kind: Kind, bytes: Vec<u8>) -> u32 {
-        let hash = definition_hash(kind, &bytes);
-        *self.by_hash.entry(hash).or_insert_with(|| {
-            self.definitions.push(Definition { kind, hash, len: bytes.len() });
-            self.bytes.push(bytes);
-            self.bytes.len() as u32 - 1
+        let definition = Definition::new(kind, bytes.into());
+        *self.by_hash.entry(definition.hash).or_insert_with(|| {
+            self.definitions.push(Arc::new(definition));
+            self.definitions.len() as u32 - 1
         })
     }
 
-    /// Writes a part of metrics and says which definitions it needs. A row names its series by its place in the
-    /// part's series lists, one after the other.
-    fn metrics(&mut self, rows: &[MetricRow], all: &Rows, page: &mut Vec<u8>) -> Vec<u32> {
+    /// Names the series of a part's rows by their place in the series lists, one after the other. A list has the
+    /// part's series of one metric by id, so that an instrument that reports the same series again, in whatever
+    /// order, names a list that the replicas know.
+    fn name_series(&mut self, rows: &[MetricRow], names: &mut Vec<u32>) {
         let mut series = SeriesSet::default();
-        let mut names: Vec<u32> =
+        let of_rows: Vec<u32> =
             rows.iter().map(|row| series.index(&row.series, &mut self.entities)).collect();
         let mut list_of: BTreeMap<Owner, usize> = BTreeMap::new();
         let mut lists: Vec<(Owner, Vec<u32>)> = Vec::new();
@@ -105,49 +118,60 @@ impl Encoder {
             lists[list].1.push(index as u32);
         }
         let mut place = vec![0; series.items.len()];
-        for (number, index) in lists.iter().flat_map(|(_, list)| list).enumerate() {
-            place[*index as usize] = number as u32;
-        }
-        names.iter_mut().for_each(|name| *name = place[*name as usize]);
-        page::encode(page, Effort::Fast, all, &names);
-
-        let (mut needed, mut seen) = (Vec::new(), BTreeSet::new());
-        for (owner, list) in lists {
-            let (resource, scope) = self.define_owner(owner);
+        for (owner, mut list) in lists {
+            list.sort_by_key(|index| series.items[*index as usize].0.id);
             let items: Vec<&Series> = list.iter().map(|index| &*series.items[*index as usize].0).collect();
-            let mut bytes = Vec::new();
-            bytes.extend(self.definitions[resource as usize].hash.to_le_bytes());
-            bytes.extend(self.definitions[scope as usize].hash.to_le_bytes());
-            bytes.extend_from_slice(&self.entities.metrics.encoded[owner.metric as usize]);
-            put_varint(&mut bytes, items.len() as u64);
-            entities::encode_series(&mut bytes, Effort::Fast, &items);
-            let list = self.define(Kind::SeriesList, bytes);
-            needed.extend([resource, scope, list].into_iter().filter(|index| seen.insert(*index)));
+            let start = self.define_list(owner, &items);
+            for (index, name) in list.into_iter().zip(start..) {
+                place[index as usize] = name;
+            }
         }
-        needed
+        names.extend(of_rows.into_iter().map(|index| place[index as usize]));
     }
 
-    /// Writes a part of logs or spans: its streams, then its rows. Streams name resources and scopes by their
-    /// place among the definitions of that kind that the part needs.
-    fn streams<'a>(
-        &mut self,
-        of_rows: impl Iterator<Item = &'a Arc<Stream>>,
-        all: &Rows,
-        page: &mut Vec<u8>,
-    ) -> Vec<u32> {
-        let mut streams = StreamSet::default();
-        let names: Vec<u32> = of_rows.map(|stream| streams.index(stream, &mut self.entities)).collect();
-        let (mut resources, mut scopes) = (Places::default(), Places::default());
-        let mut table = Vec::with_capacity(streams.items.len());
-        for (stream, owner) in &streams.items {
-            let (resource, scope) = self.define_owner(*owner);
-            let owner = Owner { resource: resources.of(resource), scope: scopes.of(scope), metric: 0 };
-            table.push((&**stream, owner));
+    /// Where the series of a list begin.
+    fn define_list(&mut self, owner: Owner, items: &[&Series]) -> u32 {
+        let (resource, scope) = self.define_owner(owner);
+        let mut bytes = Vec::new();
+        bytes.extend(self.definitions[resource as usize].hash.to_le_bytes());
+        bytes.extend(self.definitions[scope as usize].hash.to_le_bytes());
+        bytes.extend_from_slice(&self.entities.metrics.encoded[owner.metric as usize]);
+        put_varint(&mut bytes, items.len() as u64);
+        entities::encode_series(&mut bytes, Effort::Fast, items);
+        let list = self.define(Kind::SeriesList, bytes);
+        *self.list_starts.entry(list).or_insert_with(|| {
+            self.series += items.len() as u32;
+            self.series - items.len() as u32
+        })
+    }
+
+    fn name_stream(&mut self, stream: &Arc<Stream>) -> u32 {
+        self.streams.index(stream, &mut self.entities)
+    }
+
+    /// Writes the streams that rows were named by. They name resources and scopes by their place among the
+    /// definitions of that kind.
+    fn put_streams(&mut self, body: &mut Vec<u8>) {
+        let streams = std::mem::take(&mut self.streams.items);
+        for (_, owner) in &streams {
+            self.define_owner(*owner);
         }
-        put_varint(page, table.len() as u64);
-        entities::encode_streams(page, Effort::Fast, &table);
-        page::encode(page, Effort::Fast, all, &names);
-        [resources.order, scopes.order].concat()
+        let mut place = vec![0; self.definitions.len()];
+        for kind in [Kind::Resource, Kind::Scope] {
+            let of_kind = self.definitions.iter().enumerate().filter(|(_, of)| of.kind == kind);
+            for (number, (index, _)) in of_kind.enumerate() {
+                place[index] = number as u32;
+            }
+        }
+        let owner = |owner: &Owner| Owner {
+            resource: place[self.resources[&owner.resource] as usize],
+            scope: place[self.scopes[&owner.scope] as usize],
+            metric: 0,
+        };
+        let table: Vec<(&Stream, Owner)> =
+            streams.iter().map(|(stream, of)| (&**stream, owner(of))).collect();
+        put_varint(body, table.len() as u64);
+        entities::encode_streams(body, Effort::Fast, &table);
     }
 
     /// The definitions of the resource and the scope.
@@ -171,22 +195,5 @@ impl Encoder {
             }
         };
         (resource, scope)
-    }
-}
-
-/// Definitions of one kind that a part needs, in the order in which it named them.
-#[derive(Default)]
-struct Places {
-    order: Vec<u32>,
-    place: HashMap<u32, u32>,
-}
-
-impl Places {
-    fn of(&mut self, definition: u32) -> u32 {
-        let order = &mut self.order;
-        *self.place.entry(definition).or_insert_with(|| {
-            order.push(definition);
-            order.len() as u32 - 1
-        })
     }
 }

@@ -1,79 +1,75 @@
 //! A batch's header: what there is, how long it is, and the checksums.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
+use xxhash_rust::xxh3::Xxh3;
 
-use crate::column::{FormatError, Reader, put_varint};
+use super::definition::Kind;
+use crate::column::{Effort, FormatError, Reader, Selection, integers, put_varint};
 use crate::model::{RequestId, Shard, Signal, Tenant};
 
 const MAGIC: [u8; 4] = *b"OTLB";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes before the checksum.
 const PREFIX: usize = 16;
 /// Bytes before the header's variable part.
 const FIXED: usize = PREFIX + 8;
-/// The fewest bytes that a definition and a part take in the header.
+/// The fewest bytes that a definition and a request take in the header.
 const DEFINITION_MIN: usize = 18;
-const PART_MIN: usize = 61;
+const REQUEST_MIN: usize = 25;
 
-/// What a definition defines; part of the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Resource = 1,
-    Scope = 2,
-    SeriesList = 3,
+/// A definition that the batch needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reference {
+    pub(super) kind: Kind,
+    pub(super) hash: u128,
+    /// Bytes in the batch; `None` when they are not in it.
+    pub(super) len: Option<usize>,
 }
 
-/// A definition is named by its content.
-pub(super) fn definition_hash(kind: Kind, bytes: &[u8]) -> u128 {
-    xxh3_128_with_seed(bytes, kind as u64)
+/// A request with parts in the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) id: RequestId,
+    pub(super) digest: u64,
+    pub(super) tenant: Tenant,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Definition {
-    pub(super) kind: Kind,
-    pub(super) hash: u128,
-    pub(super) len: usize,
-}
-
-#[derive(Clone, Debug)]
 pub(super) struct Part {
-    pub(super) request: RequestId,
-    pub(super) digest: u64,
-    pub(super) tenant: Tenant,
+    /// Index of its request.
+    pub(super) request: u32,
     pub(super) shard: Shard,
     pub(super) epoch: u64,
     pub(super) rows: u32,
     pub(super) min_time_unix_nano: u64,
     pub(super) max_time_unix_nano: u64,
-    /// Indices of the definitions that the part needs.
-    pub(super) definitions: Vec<u32>,
-    pub(super) page_len: usize,
-    pub(super) page_checksum: u64,
 }
 
 /// Everything that a header says.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) signal: Signal,
-    pub(super) definitions: Vec<Definition>,
+    pub(super) definitions: Vec<Reference>,
+    pub(super) requests: Vec<Request>,
     pub(super) parts: Vec<Part>,
+    pub(super) body_len: usize,
+    pub(super) body_checksum: u64,
 }
 
 impl Layout {
     /// Bytes after the header, `None` when they cannot be.
     pub(super) fn payload_len(&self) -> Option<usize> {
-        let definitions = self.definitions.iter().map(|definition| definition.len);
-        definitions.chain(self.parts.iter().map(|part| part.page_len)).try_fold(0, usize::checked_add)
+        let lengths = self.definitions.iter().filter_map(|definition| definition.len);
+        lengths.chain([self.body_len]).try_fold(0, usize::checked_add)
     }
 
     /// The header's bytes, checksum included.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; FIXED];
         let mut tenants: BTreeMap<&Tenant, usize> = BTreeMap::new();
-        for part in &self.parts {
-            tenants.insert(&part.tenant, 0);
+        for request in &self.requests {
+            tenants.insert(&request.tenant, 0);
         }
         put_varint(&mut out, tenants.len() as u64);
         for (number, (tenant, index)) in tenants.iter_mut().enumerate() {
@@ -85,12 +81,17 @@ impl Layout {
         for definition in &self.definitions {
             out.push(definition.kind as u8);
             out.extend(definition.hash.to_le_bytes());
-            put_varint(&mut out, definition.len as u64 + 1);
+            put_varint(&mut out, definition.len.map_or(0, |len| len as u64 + 1));
         }
-        put_varint(&mut out, self.parts.len() as u64);
-        for part in &self.parts {
-            part.encode(tenants[&part.tenant], &mut out);
+        put_varint(&mut out, self.requests.len() as u64);
+        for request in &self.requests {
+            out.extend(request.id.0.to_le_bytes());
+            out.extend(request.digest.to_le_bytes());
+            put_varint(&mut out, tenants[&request.tenant] as u64);
         }
+        self.encode_parts(&mut out);
+        put_varint(&mut out, self.body_len as u64);
+        out.extend(self.body_checksum.to_le_bytes());
         out[..4].copy_from_slice(&MAGIC);
         out[4] = VERSION;
         out[5] = self.signal.code();
@@ -99,6 +100,18 @@ impl Layout {
         let checksum = header_checksum(&out[..PREFIX], &out[FIXED..]);
         out[PREFIX..FIXED].copy_from_slice(&checksum.to_le_bytes());
         out
+    }
+
+    fn encode_parts(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.parts.len() as u64);
+        let parts = || self.parts.iter();
+        integers::encode(out, Effort::Fast, parts().map(|part| i64::from(part.request)));
+        integers::encode(out, Effort::Fast, parts().map(|part| i64::from(part.shard.0)));
+        integers::encode_u64(out, Effort::Fast, parts().map(|part| part.epoch));
+        integers::encode(out, Effort::Fast, parts().map(|part| i64::from(part.rows)));
+        integers::encode_u64(out, Effort::Fast, parts().map(|part| part.min_time_unix_nano));
+        let span = |part: &Part| part.max_time_unix_nano.wrapping_sub(part.min_time_unix_nano);
+        integers::encode_u64(out, Effort::Fast, parts().map(span));
     }
 
     /// Reads a header, and says how long it is.
@@ -133,95 +146,50 @@ impl Layout {
             tenants.push(Tenant::new(name));
         }
         let mut definitions = Vec::new();
-        let mut absent = Vec::new();
         for _ in 0..items(&mut reader, DEFINITION_MIN)? {
-            let kind = match reader.byte()? {
-                1 => Kind::Resource,
-                2 => Kind::Scope,
-                3 => Kind::SeriesList,
-                _ => return Err(reader.invalid()),
-            };
+            let kind = Kind::from_code(reader.byte()?).ok_or_else(|| reader.invalid())?;
             let hash = reader.u128()?;
-            match reader.varint()? {
-                0 => absent.push(hash),
-                more => definitions.push(Definition { kind, hash, len: (more - 1) as usize }),
-            }
+            let len = reader.varint()?.checked_sub(1).map(|len| len as usize);
+            definitions.push(Reference { kind, hash, len });
         }
-        if !absent.is_empty() {
-            return Err(FormatError::MissingDefinitions(absent));
+        let mut requests = Vec::new();
+        for _ in 0..items(&mut reader, REQUEST_MIN)? {
+            let (id, digest) = (RequestId(reader.u128()?), reader.u64()?);
+            let tenant = usize::try_from(reader.varint()?).ok().and_then(|index| tenants.get(index)).cloned();
+            requests.push(Request { id, digest, tenant: tenant.ok_or_else(|| reader.invalid())? });
         }
-        let mut parts: Vec<Part> = Vec::new();
-        let mut rows = 0_u32;
-        for _ in 0..items(&mut reader, PART_MIN)? {
-            let part = Part::parse(&mut reader, &tenants, definitions.len())?;
-            rows = rows.checked_add(part.rows).ok_or_else(|| reader.invalid())?;
-            parts.push(part);
-        }
-        if !parts.is_sorted_by_key(|part| (part.shard, part.request)) {
+        let parts = parse_parts(&mut reader, requests.len())?;
+        let sorted = parts.is_sorted_by_key(|part| (part.shard, requests[part.request as usize].id));
+        let rows = parts.iter().try_fold(0_u32, |rows, part| rows.checked_add(part.rows));
+        if !sorted || rows.is_none() {
             return Err(reader.invalid());
         }
+        let body_len = usize::try_from(reader.varint()?).map_err(|_| reader.invalid())?;
+        let body_checksum = reader.u64()?;
         reader.finish()?;
-        Ok(Layout { signal, definitions, parts })
+        Ok(Layout { signal, definitions, requests, parts, body_len, body_checksum })
     }
 }
 
-impl Part {
-    fn encode(&self, tenant: usize, out: &mut Vec<u8>) {
-        out.extend(self.request.0.to_le_bytes());
-        out.extend(self.digest.to_le_bytes());
-        put_varint(out, tenant as u64);
-        put_varint(out, u64::from(self.shard.0));
-        out.extend(self.epoch.to_le_bytes());
-        put_varint(out, u64::from(self.rows));
-        out.extend(self.min_time_unix_nano.to_le_bytes());
-        out.extend(self.max_time_unix_nano.to_le_bytes());
-        put_varint(out, self.definitions.len() as u64);
-        self.definitions.iter().for_each(|index| put_varint(out, u64::from(*index)));
-        put_varint(out, self.page_len as u64);
-        out.extend(self.page_checksum.to_le_bytes());
-    }
-
-    fn parse(
-        reader: &mut Reader<'_>,
-        tenants: &[Tenant],
-        definition_count: usize,
-    ) -> Result<Self, FormatError> {
-        let request = RequestId(reader.u128()?);
-        let digest = reader.u64()?;
-        let tenant = reader.varint()?;
-        let tenant = usize::try_from(tenant).ok().and_then(|index| tenants.get(index)).cloned();
-        let tenant = tenant.ok_or_else(|| reader.invalid())?;
-        let shard = u32::try_from(reader.varint()?).map_err(|_| reader.invalid())?;
-        let epoch = reader.u64()?;
-        let rows = u32::try_from(reader.varint()?).map_err(|_| reader.invalid())?;
-        let min_time_unix_nano = reader.u64()?;
-        let max_time_unix_nano = reader.u64()?;
-        let mut definitions = Vec::new();
-        for _ in 0..items(reader, 1)? {
-            let index = u32::try_from(reader.varint()?).ok();
-            let index = index.filter(|index| (*index as usize) < definition_count);
-            definitions.push(index.ok_or_else(|| reader.invalid())?);
-        }
-        let distinct: BTreeSet<&u32> = definitions.iter().collect();
-        if distinct.len() < definitions.len() {
-            return Err(reader.invalid());
-        }
-        let page_len = usize::try_from(reader.varint()?).map_err(|_| reader.invalid())?;
-        let page_checksum = reader.u64()?;
-        Ok(Part {
-            request,
-            digest,
-            tenant,
-            shard: Shard(shard),
-            epoch,
-            rows,
+fn parse_parts(reader: &mut Reader<'_>, requests: usize) -> Result<Vec<Part>, FormatError> {
+    let all = Selection::all(reader.count()?);
+    let mut of_request = integers::decode_indices(reader, &all, requests)?.into_iter();
+    let mut shards = integers::decode_as(reader, &all)?.into_iter();
+    let mut epochs = integers::decode_u64(reader, &all)?.into_iter();
+    let mut rows = integers::decode_as(reader, &all)?.into_iter();
+    let mut min_times = integers::decode_u64(reader, &all)?.into_iter();
+    let mut spans = integers::decode_u64(reader, &all)?.into_iter();
+    crate::entities::collect(reader, all.len(), || {
+        let min_time_unix_nano: u64 = min_times.next()?;
+        Some(Part {
+            request: of_request.next()? as u32,
+            shard: Shard(shards.next()?),
+            epoch: epochs.next()?,
+            rows: rows.next()?,
             min_time_unix_nano,
-            max_time_unix_nano,
-            definitions,
-            page_len,
-            page_checksum,
+            max_time_unix_nano: min_time_unix_nano.wrapping_add(spans.next()?),
         })
-    }
+    })
 }
 
 /// A number of items that each take at least `bytes_min`.

@@ -1,10 +1,12 @@
 //! A batch: the parts of one or more requests in the bytes that travel, land in the WAL and sit in the memtable.
 //! docs/format/batch.md has it byte by byte.
 
-mod decode;
+mod definition;
 mod encode;
 mod layout;
+mod decode;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -15,8 +17,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use crate::column::FormatError;
 use crate::column::Reader;
 use crate::model::{RequestId, Rows, Shard, Signal, Tenant};
-use decode::Decoded;
-use layout::{Layout, definition_hash};
+use decode::Names;
+pub(crate) use definition::{Definition, Kind};
+use layout::Layout;
 
 /// Rows of one request that fall in one shard, before encoding.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,13 +57,19 @@ pub struct Batch(Arc<Inner>);
 struct Inner {
     bytes: Bytes,
     layout: Layout,
-    /// Where each definition's bytes are.
-    definitions: Vec<Range<usize>>,
-    /// Where each part's bytes are.
-    pages: Vec<Range<usize>>,
+    /// One for each of the layout's; `None` where it is not known.
+    definitions: Vec<Option<Arc<Definition>>>,
+    /// Where the rows are.
+    body: Range<usize>,
     headers: Vec<PartHeader>,
-    /// Definitions that were decoded before, so that all rows of a batch share them.
-    decoded: Vec<OnceLock<Decoded>>,
+    /// Decoded once for all who decode rows.
+    names: OnceLock<Names>,
+}
+
+impl Inner {
+    fn row_count(&self) -> u32 {
+        self.headers.last().map_or(0, |part| part.rows.end)
+    }
 }
 
 impl Batch {
@@ -73,27 +82,39 @@ impl Batch {
     }
 
     /// Takes bytes that may be hostile: magic, version, every checksum and the header's bounds are checked, rows
-    /// are not decoded. Allocates no more than a small multiple of the header.
+    /// are not decoded. Allocates no more than a small multiple of the header. Definitions may be absent.
     pub fn parse(bytes: Bytes) -> Result<Batch, FormatError> {
         let (layout, header_len) = Layout::parse(&bytes)?;
         let payload = layout.payload_len().and_then(|len| header_len.checked_add(len));
         if payload != Some(bytes.len()) {
             return Err(FormatError::Truncated { what: "batch" });
         }
-        let batch = Batch::assemble(bytes, layout, header_len);
-        let inner = &*batch.0;
-        for (definition, range) in inner.layout.definitions.iter().zip(&inner.definitions) {
-            if definition_hash(definition.kind, &inner.bytes[range.clone()]) != definition.hash {
+        let mut at = header_len;
+        let mut definitions = Vec::with_capacity(layout.definitions.len());
+        for reference in &layout.definitions {
+            let Some(len) = reference.len else {
+                definitions.push(None);
+                continue;
+            };
+            let definition = Definition::new(reference.kind, bytes.slice(at..at + len));
+            if definition.hash != reference.hash {
                 return Err(FormatError::Checksum { what: "definition" });
             }
+            definitions.push(Some(Arc::new(definition)));
+            at += len;
         }
-        for (part, range) in inner.layout.parts.iter().zip(&inner.pages) {
-            Reader::new(&inner.bytes[range.clone()], "part").check_count(u64::from(part.rows))?;
-            if xxh3_64(&inner.bytes[range.clone()]) != part.page_checksum {
-                return Err(FormatError::Checksum { what: "part" });
-            }
+        let body = &bytes[at..];
+        if xxh3_64(body) != layout.body_checksum {
+            return Err(FormatError::Checksum { what: "rows of a batch" });
         }
+        let batch = Batch::assemble(bytes.clone(), layout, definitions);
+        Reader::new(body, "rows of a batch").check_count(u64::from(batch.row_count()))?;
         Ok(batch)
+    }
+
+    /// Whether `other` is a clone of this one.
+    pub(crate) fn is(&self, other: &Batch) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub fn bytes(&self) -> &Bytes {
@@ -110,7 +131,55 @@ impl Batch {
 
     /// Rows of all parts.
     pub fn row_count(&self) -> u32 {
-        self.0.headers.last().map_or(0, |part| part.rows.end)
+        self.0.row_count()
+    }
+
+    /// Hashes of the definitions that the rows need.
+    pub fn definition_hashes(&self) -> impl Iterator<Item = u128> {
+        self.0.layout.definitions.iter().map(|definition| definition.hash)
+    }
+
+    /// The bytes of this batch for somebody who knows some of the definitions: without those.
+    pub fn bytes_for(&self, knows: &dyn Fn(u128) -> bool) -> Bytes {
+        let inner = &*self.0;
+        let mut layout = inner.layout.clone();
+        layout.definitions.iter_mut().filter(|reference| knows(reference.hash)).for_each(|it| it.len = None);
+        if layout.payload_len() == inner.layout.payload_len() {
+            return inner.bytes.clone();
+        }
+        Batch::build(layout, inner.definitions.clone(), &inner.bytes[inner.body.clone()]).bytes().clone()
+    }
+
+    /// The batch with the definitions that `find` gives in the place of those that it has, and of those that are
+    /// absent. Its bytes stay as they are.
+    ///
+    /// # Errors
+    /// `MissingDefinitions` where one is neither in the bytes nor found.
+    pub(crate) fn resolve(
+        &self,
+        mut find: impl FnMut(u128, Option<&Arc<Definition>>) -> Option<Arc<Definition>>,
+    ) -> Result<Batch, FormatError> {
+        let inner = &*self.0;
+        let mut absent = Vec::new();
+        let mut definitions = Vec::with_capacity(inner.definitions.len());
+        for (reference, own) in inner.layout.definitions.iter().zip(&inner.definitions) {
+            let found = find(reference.hash, own.as_ref()).or_else(|| own.clone());
+            let found = found.filter(|found| (found.kind, found.hash) == (reference.kind, reference.hash));
+            if found.is_none() {
+                absent.push(reference.hash);
+            }
+            definitions.push(found);
+        }
+        if !absent.is_empty() {
+            return Err(FormatError::MissingDefinitions(absent));
+        }
+        Ok(Batch::assemble(inner.bytes.clone(), inner.layout.clone(), definitions))
+    }
+
+    /// Known definitions whose bytes are not in the batch's.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        let references = self.0.layout.definitions.iter().zip(&self.0.definitions);
+        references.filter_map(|(reference, known)| known.as_ref().filter(|_| reference.len.is_none()))
     }
 
     /// Rows of one part, in the order in which they were encoded. Rows of a batch share their resources, scopes
@@ -119,60 +188,93 @@ impl Batch {
     /// # Panics
     /// When there is no such part.
     pub fn decode(&self, part: usize) -> Result<Rows, FormatError> {
-        decode::decode(&self.0, part)
+        self.decode_parts(&[part])
     }
 
-    /// Rows of each part.
-    pub fn decode_all(&self) -> Result<Vec<Rows>, FormatError> {
-        (0..self.parts().len()).map(|part| self.decode(part)).collect()
+    /// Rows of some parts, one after the other; the others are passed over at little cost.
+    ///
+    /// # Panics
+    /// When there is no such part, or they are not in order.
+    pub fn decode_parts(&self, parts: &[usize]) -> Result<Rows, FormatError> {
+        let rows = parts.iter().map(|part| self.0.headers[*part].rows.clone());
+        decode::decode(&self.0, rows.map(|rows| rows.start as usize..rows.end as usize))
     }
 
-    /// A batch of only these parts, in their order in this one, with the definitions that they need.
+    /// A batch of only these parts, in their order in this one, with all definitions in its bytes.
     ///
     /// # Errors
-    /// `Invalid` when there is no such part.
+    /// `Invalid` when there is no such part, and those of decoding.
     pub fn select(&self, parts: &[usize]) -> Result<Batch, FormatError> {
         if parts.iter().any(|part| *part >= self.parts().len()) {
             return Err(FormatError::Invalid { what: "number of a part" });
         }
-        Ok(encode::select(&self.0, parts))
+        let chosen: BTreeSet<usize> = parts.iter().copied().collect();
+        if chosen.len() == self.parts().len() {
+            return self.with_definitions();
+        }
+        let rows = chosen.into_iter().map(|part| {
+            let PartHeader { request, digest, tenant, shard, epoch, .. } = self.parts()[part].clone();
+            Ok(PartRows { request, digest, tenant, shard, epoch, rows: self.decode(part)? })
+        });
+        Ok(Batch::encode(self.signal(), rows.collect::<Result<_, FormatError>>()?))
     }
 
-    /// The same batch with other epochs. Row bytes and their checksums stay as they are.
+    /// The batch with all definitions in its bytes.
+    fn with_definitions(&self) -> Result<Batch, FormatError> {
+        let inner = &*self.0;
+        let mut layout = inner.layout.clone();
+        let mut absent = Vec::new();
+        for (reference, definition) in layout.definitions.iter_mut().zip(&inner.definitions) {
+            match definition {
+                Some(definition) => reference.len = Some(definition.bytes.len()),
+                None => absent.push(reference.hash),
+            }
+        }
+        if !absent.is_empty() {
+            return Err(FormatError::MissingDefinitions(absent));
+        }
+        if layout.payload_len() == inner.layout.payload_len() {
+            return Ok(self.clone());
+        }
+        Ok(Batch::build(layout, inner.definitions.clone(), &inner.bytes[inner.body.clone()]))
+    }
+
+    /// The same batch with other epochs. Definitions and rows stay as they are.
     pub fn with_epoch(&self, epoch_of: &dyn Fn(Shard) -> u64) -> Batch {
         let inner = &*self.0;
         let mut layout = inner.layout.clone();
         for part in &mut layout.parts {
             part.epoch = epoch_of(part.shard);
         }
-        let payload = inner.definitions.iter().chain(&inner.pages).map(|range| &inner.bytes[range.clone()]);
-        Batch::build(layout, payload)
+        Batch::build(layout, inner.definitions.clone(), &inner.bytes[inner.body.clone()])
     }
 
-    fn build<'a>(layout: Layout, payload: impl Iterator<Item = &'a [u8]>) -> Batch {
+    /// Writes the definitions that `layout` gives a length, and the body, behind the header.
+    fn build(layout: Layout, definitions: Vec<Option<Arc<Definition>>>, body: &[u8]) -> Batch {
         let mut bytes = layout.encode();
-        let header_len = bytes.len();
-        payload.for_each(|piece| bytes.extend_from_slice(piece));
+        bytes.reserve_exact(layout.payload_len().expect("a batch is below 4 GiB"));
+        for (reference, definition) in layout.definitions.iter().zip(&definitions) {
+            if reference.len.is_some() {
+                let definition = definition.as_ref().expect("what the header gives a length is known");
+                bytes.extend_from_slice(&definition.bytes);
+            }
+        }
+        bytes.extend_from_slice(body);
         assert!(u32::try_from(bytes.len()).is_ok(), "a batch is below 4 GiB");
-        Batch::assemble(bytes.into(), layout, header_len)
+        Batch::assemble(bytes.into(), layout, definitions)
     }
 
     /// `layout` must describe `bytes`.
-    fn assemble(bytes: Bytes, layout: Layout, header_len: usize) -> Batch {
-        let mut at = header_len;
-        let mut place = |len: usize| {
-            at += len;
-            at - len..at
-        };
-        let definitions = layout.definitions.iter().map(|definition| place(definition.len)).collect();
-        let pages = layout.parts.iter().map(|part| place(part.page_len)).collect();
+    fn assemble(bytes: Bytes, layout: Layout, definitions: Vec<Option<Arc<Definition>>>) -> Batch {
+        let body = bytes.len() - layout.body_len..bytes.len();
         let mut row = 0;
         let headers = layout.parts.iter().map(|part| {
+            let request = &layout.requests[part.request as usize];
             row += part.rows;
             PartHeader {
-                request: part.request,
-                digest: part.digest,
-                tenant: part.tenant.clone(),
+                request: request.id,
+                digest: request.digest,
+                tenant: request.tenant.clone(),
                 shard: part.shard,
                 epoch: part.epoch,
                 rows: row - part.rows..row,
@@ -181,8 +283,7 @@ impl Batch {
             }
         });
         let headers = headers.collect();
-        let decoded = layout.definitions.iter().map(|_| OnceLock::new()).collect();
-        Batch(Arc::new(Inner { bytes, layout, definitions, pages, headers, decoded }))
+        Batch(Arc::new(Inner { bytes, layout, definitions, body, headers, names: OnceLock::new() }))
     }
 }
 

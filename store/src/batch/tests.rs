@@ -41,6 +41,25 @@ fn assert_holds(batch: &Batch, parts: &[PartRows]) {
         assert_eq!(header.rows.len(), part.rows.len());
         assert_eq!(bits(&batch.decode(index).unwrap()), bits(&part.rows));
     }
+    let every_other: Vec<usize> = (0..parts.len()).step_by(2).collect();
+    let expected: Vec<Vec<u8>> = every_other.iter().flat_map(|part| bits(&parts[*part].rows)).collect();
+    assert_eq!(bits(&batch.decode_parts(&every_other).unwrap()), expected);
+}
+
+/// Where the definitions are whose bytes are in the batch's.
+fn carried(batch: &Batch) -> Vec<Range<usize>> {
+    let lengths: Vec<usize> =
+        batch.0.layout.definitions.iter().filter_map(|reference| reference.len).collect();
+    let mut at = batch.0.body.start - lengths.iter().sum::<usize>();
+    let place = |len| {
+        at += len;
+        at - len..at
+    };
+    lengths.into_iter().map(place).collect()
+}
+
+fn decode_all(batch: &Batch) -> Result<Rows, FormatError> {
+    batch.decode_parts(&(0..batch.parts().len()).collect::<Vec<_>>())
 }
 
 fn sorted(mut parts: Vec<PartRows>) -> Vec<PartRows> {
@@ -116,7 +135,7 @@ proptest! {
                 let checksum = layout::header_checksum(&hostile[..16], &hostile[24..24 + header_len]);
                 hostile[16..24].copy_from_slice(&checksum.to_le_bytes());
                 if let Ok(batch) = Batch::parse(hostile.into()) {
-                    let _ = batch.decode_all();
+                    let _ = decode_all(&batch);
                     let _ = batch.select(&[0]);
                 }
             }
@@ -131,9 +150,8 @@ proptest! {
             let batch = Batch::encode(signal, parts(seed, signal, &[3, 9]));
             for _ in 0..20 {
                 let mut layout = batch.0.layout.clone();
-                let ranges = batch.0.definitions.iter().chain(&batch.0.pages);
-                let mut payload: Vec<Vec<u8>> =
-                    ranges.map(|range| batch.0.bytes[range.clone()].to_vec()).collect();
+                let ranges = carried(&batch).into_iter().chain([batch.0.body.clone()]);
+                let mut payload: Vec<Vec<u8>> = ranges.map(|range| batch.bytes()[range].to_vec()).collect();
                 for _ in 0..flips {
                     let piece = random.in_range(0..payload.len() as u64) as usize;
                     if !payload[piece].is_empty() {
@@ -141,16 +159,17 @@ proptest! {
                         payload[piece][at] = random.next_u64() as u8;
                     }
                 }
-                for (definition, bytes) in layout.definitions.iter_mut().zip(&payload) {
-                    definition.hash = definition_hash(definition.kind, bytes);
-                }
-                let pages = &payload[layout.definitions.len()..];
-                for (part, page) in layout.parts.iter_mut().zip(pages) {
-                    part.page_checksum = xxh3_64(page);
-                }
-                let hostile = Batch::build(layout, payload.iter().map(Vec::as_slice));
+                let body = payload.pop().unwrap();
+                layout.body_checksum = xxh3_64(&body);
+                let definitions = layout.definitions.iter_mut().zip(payload).map(|(reference, bytes)| {
+                    let definition = Definition::new(reference.kind, bytes.into());
+                    reference.hash = definition.hash;
+                    Some(Arc::new(definition))
+                });
+                let definitions = definitions.collect();
+                let hostile = Batch::build(layout, definitions, &body);
                 let parsed = Batch::parse(hostile.bytes().clone()).unwrap();
-                let _ = parsed.decode_all();
+                let _ = decode_all(&parsed);
             }
         }
     }
@@ -169,18 +188,43 @@ fn rows_of_a_batch_share_their_definitions() {
 }
 
 #[test]
-fn absent_definitions_are_named() {
-    let batch = Batch::encode(Signal::Logs, parts(1, Signal::Logs, &[1]));
-    let mut bytes = batch.0.layout.encode();
-    // One tenant of 7 bytes, the count of definitions, and the first one's kind and hash stand before its length.
-    let at = 24 + 1 + 8 + 1 + 17;
-    bytes[at] = 0;
-    let checksum = layout::header_checksum(&bytes[..16], &bytes[24..]);
-    bytes[16..24].copy_from_slice(&checksum.to_le_bytes());
-    assert_eq!(
-        Batch::parse(bytes.into()).unwrap_err(),
-        FormatError::MissingDefinitions(vec![batch.0.layout.definitions[0].hash])
-    );
+fn a_batch_for_somebody_who_knows_its_definitions_needs_them_to_be_read() {
+    for signal in Signal::ALL {
+        let parts = sorted(parts(1, signal, &[20, 30]));
+        let batch = Batch::encode(signal, parts.clone());
+        let hashes: Vec<u128> = batch.definition_hashes().collect();
+        let known = hashes[0];
+        let lean = Batch::parse(batch.bytes_for(&|hash| hash == known)).unwrap();
+        assert!(lean.bytes().len() < batch.bytes().len());
+        assert_eq!(lean.decode(0).unwrap_err(), FormatError::MissingDefinitions(vec![known]));
+        assert_eq!(lean.resolve(|_, _| None).unwrap_err(), FormatError::MissingDefinitions(vec![known]));
+
+        let leanest = Batch::parse(batch.bytes_for(&|_| true)).unwrap();
+        assert_eq!(carried(&leanest).len(), 0);
+        let mut definitions = crate::definitions::Definitions::new(1 << 20);
+        let all = definitions.resolve(&batch).unwrap();
+        assert_eq!(all.named().count(), 0);
+        let resolved = definitions.resolve(&leanest).unwrap();
+        assert_eq!(resolved.named().map(|named| named.hash).collect::<Vec<_>>(), hashes);
+        assert_holds(&resolved, &parts);
+        assert_holds(&Batch::parse(resolved.select(&[0, 1]).unwrap().bytes().clone()).unwrap(), &parts);
+        assert_eq!(batch.bytes_for(&|_| false), batch.bytes());
+    }
+}
+
+/// What an instrument reports in another order, and what reports it with others, is the same list.
+#[test]
+fn a_list_of_series_does_not_depend_on_the_order_of_its_points() {
+    let parts = parts(3, Signal::Metrics, &[50]);
+    let mut turned = parts.clone();
+    let Rows::Metrics(rows) = &mut turned[0].rows else { unreachable!() };
+    rows.reverse();
+    let hashes = |parts| {
+        let mut hashes: Vec<u128> = Batch::encode(Signal::Metrics, parts).definition_hashes().collect();
+        hashes.sort_unstable();
+        hashes
+    };
+    assert_eq!(hashes(parts), hashes(turned));
 }
 
 /// The example in docs/format/batch.md.

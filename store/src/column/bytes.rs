@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Effort, FormatError, Reader, integers, put_varint};
+use super::{Effort, FormatError, Reader, Selection, integers, put_varint};
 
 const DICTIONARY: u8 = 1;
 const LZ4: u8 = 2;
@@ -121,21 +121,29 @@ impl Dictionary {
     }
 }
 
-/// Distinct byte strings of a column that was read, and which of them each row has.
-struct Decoded<'a> {
+/// Byte strings of a column that was read, and which of them each selected row has.
+struct Decoded<'a, 's> {
     bytes: std::borrow::Cow<'a, [u8]>,
+    /// Of all strings.
     lengths: Vec<usize>,
-    indices: Option<Vec<usize>>,
+    rows: Rows<'s>,
 }
 
-impl<'a> Decoded<'a> {
-    fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, FormatError> {
+enum Rows<'s> {
+    /// The entry of each selected row.
+    Entries(Vec<usize>),
+    /// The strings are those of the rows.
+    Plain(&'s Selection),
+}
+
+impl<'a, 's> Decoded<'a, 's> {
+    fn read(reader: &mut Reader<'a>, selection: &'s Selection) -> Result<Self, FormatError> {
         let flags = reader.byte()?;
         if flags > DICTIONARY | LZ4 {
             return Err(reader.invalid());
         }
-        let strings = if flags & DICTIONARY == 0 { count } else { reader.count()? };
-        let lengths: Vec<usize> = integers::decode_as(reader, strings)?;
+        let strings = if flags & DICTIONARY == 0 { selection.count() } else { reader.count()? };
+        let lengths: Vec<usize> = integers::decode_as(reader, &Selection::all(strings))?;
         let len = lengths.iter().fold(0_u64, |sum, len| sum.saturating_add(*len as u64));
         if len > BYTES_MAX {
             return Err(reader.invalid());
@@ -147,29 +155,51 @@ impl<'a> Decoded<'a> {
             let stored = reader.take(stored)?;
             decompress(stored, len as usize).ok_or_else(|| reader.invalid())?.into()
         };
-        let indices = match flags & DICTIONARY {
-            0 => None,
-            _ => Some(integers::decode_indices(reader, count, strings)?),
+        let rows = match flags & DICTIONARY {
+            0 => Rows::Plain(selection),
+            _ => Rows::Entries(integers::decode_indices(reader, selection, strings)?),
         };
-        Ok(Decoded { bytes, lengths, indices })
+        Ok(Decoded { bytes, lengths, rows })
     }
 
-    /// Makes each distinct string into a value and repeats it where its index stands.
+    /// Makes a value of each string that a selected row has; rows of one entry share its value.
     fn values<T: Clone>(
         &self,
         mut make: impl FnMut(&[u8]) -> Result<T, FormatError>,
     ) -> Result<Vec<T>, FormatError> {
-        let mut rest = &*self.bytes;
-        let mut distinct = Vec::with_capacity(self.lengths.len());
-        for len in &self.lengths {
-            let (string, after) = rest.split_at(*len);
-            distinct.push(make(string)?);
-            rest = after;
+        match &self.rows {
+            Rows::Plain(selection) => {
+                let mut values = Vec::with_capacity(selection.len());
+                let (mut row, mut at) = (0, 0);
+                for range in selection.ranges() {
+                    at += self.lengths[row..range.start].iter().sum::<usize>();
+                    for len in &self.lengths[range.clone()] {
+                        values.push(make(&self.bytes[at..at + len])?);
+                        at += len;
+                    }
+                    row = range.end;
+                }
+                Ok(values)
+            }
+            Rows::Entries(entries) => {
+                let mut starts = Vec::with_capacity(self.lengths.len());
+                let mut end = 0;
+                for len in &self.lengths {
+                    starts.push(end);
+                    end += len;
+                }
+                let mut made: Vec<Option<T>> = vec![None; self.lengths.len()];
+                let value = |entry: &usize| match &mut made[*entry] {
+                    Some(value) => Ok(value.clone()),
+                    made => {
+                        let start = starts[*entry];
+                        let value = make(&self.bytes[start..start + self.lengths[*entry]])?;
+                        Ok(made.insert(value).clone())
+                    }
+                };
+                entries.iter().map(value).collect()
+            }
         }
-        Ok(match &self.indices {
-            Some(indices) => indices.iter().map(|index| distinct[*index].clone()).collect(),
-            None => distinct,
-        })
     }
 }
 
@@ -184,37 +214,37 @@ fn decompress(stored: &[u8], len: usize) -> Option<Vec<u8>> {
     (written == len).then_some(bytes)
 }
 
-/// Reads a column and makes a value of each distinct byte string.
+/// Reads a column and makes a value of each distinct byte string of the selected rows.
 pub fn decode_with<T: Clone>(
     reader: &mut Reader<'_>,
-    count: usize,
+    selection: &Selection,
     make: impl FnMut(&[u8]) -> Result<T, FormatError>,
 ) -> Result<Vec<T>, FormatError> {
-    if count == 0 {
+    if selection.count() == 0 {
         return Ok(Vec::new());
     }
-    Decoded::read(reader, count)?.values(make)
+    Decoded::read(reader, selection)?.values(make)
 }
 
 /// Reads a column that must not have a dictionary.
 pub fn decode_plain<T: Clone>(
     reader: &mut Reader<'_>,
-    count: usize,
+    selection: &Selection,
     make: impl FnMut(&[u8]) -> Result<T, FormatError>,
 ) -> Result<Vec<T>, FormatError> {
-    if count == 0 {
+    if selection.count() == 0 {
         return Ok(Vec::new());
     }
-    let decoded = Decoded::read(reader, count)?;
-    if decoded.indices.is_some() {
+    let decoded = Decoded::read(reader, selection)?;
+    if matches!(decoded.rows, Rows::Entries(_)) {
         return Err(reader.invalid());
     }
     decoded.values(make)
 }
 
 /// Reads a column of UTF-8 strings; rows with the same dictionary entry share it.
-pub fn decode_strings(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Arc<str>>, FormatError> {
-    decode_with(reader, count, |bytes| {
+pub fn decode_strings(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<Arc<str>>, FormatError> {
+    decode_with(reader, selection, |bytes| {
         std::str::from_utf8(bytes).map(Arc::from).map_err(|_| FormatError::Invalid { what: "UTF-8" })
     })
 }
@@ -222,9 +252,9 @@ pub fn decode_strings(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Arc<s
 /// Reads a column of byte strings that all have `N` bytes.
 pub fn decode_arrays<const N: usize>(
     reader: &mut Reader<'_>,
-    count: usize,
+    selection: &Selection,
 ) -> Result<Vec<[u8; N]>, FormatError> {
-    decode_with(reader, count, |bytes| {
+    decode_with(reader, selection, |bytes| {
         bytes.try_into().map_err(|_| FormatError::Invalid { what: "length of an id" })
     })
 }
@@ -250,15 +280,21 @@ mod tests {
                 let mut bytes = Vec::new();
                 encode(&mut bytes, effort, &slices);
                 let mut reader = Reader::new(&bytes, "strings");
-                let back = decode_with(&mut reader, values.len(), |bytes| Ok(bytes.to_vec()))?;
+                let back = decode_with(&mut reader, &Selection::all(values.len()), |bytes| Ok(bytes.to_vec()))?;
                 prop_assert_eq!(&back, &values);
+                reader.finish()?;
+                let some = Selection::patchy(values.len());
+                let mut reader = Reader::new(&bytes, "strings");
+                let back = decode_with(&mut reader, &some, |bytes| Ok(bytes.to_vec()))?;
+                prop_assert_eq!(&back, &some.take(values.clone()));
                 reader.finish()?;
             }
         }
 
         #[test]
         fn hostile_bytes_are_an_error_or_strings(bytes: Vec<u8>, count in 0_usize..1000) {
-            let _ = decode_strings(&mut Reader::new(&bytes, "strings"), count);
+            let _ = decode_strings(&mut Reader::new(&bytes, "strings"), &Selection::all(count));
+            let _ = decode_strings(&mut Reader::new(&bytes, "strings"), &Selection::patchy(count));
         }
     }
 

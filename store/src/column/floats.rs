@@ -4,7 +4,7 @@
 //! means integers that give the numbers when divided by 10^e. The same idea as the decimal encoding of ALP
 //! (Afroozeh et al., 2023), without its exceptions: a block is decimal or it is not.
 
-use super::{Effort, FormatError, Reader, integers};
+use super::{Effort, FormatError, Reader, Selection, integers};
 
 const BITS: u8 = 255;
 const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
@@ -28,21 +28,25 @@ pub fn encode(out: &mut Vec<u8>, effort: Effort, values: impl IntoIterator<Item 
     }
 }
 
-/// Reads a column of `count` values.
-pub fn decode(reader: &mut Reader<'_>, count: usize) -> Result<Vec<f64>, FormatError> {
-    reader.check_count(count as u64)?;
-    let mut values = Vec::with_capacity(count);
-    let mut block = Vec::with_capacity(integers::BLOCK);
-    while values.len() < count {
-        let len = (count - values.len()).min(integers::BLOCK);
+/// Reads the selected values of a column.
+pub fn decode(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<f64>, FormatError> {
+    reader.check_count(selection.count() as u64)?;
+    let mut values = Vec::with_capacity(selection.len());
+    let mut integers = Vec::with_capacity(integers::BLOCK);
+    for block in selection.blocks(integers::BLOCK) {
         let exponent = reader.byte()?;
-        block.clear();
-        integers::decode_block(reader, len, &mut block)?;
+        if block.is_unwanted() {
+            integers::skip_block(reader, block.len)?;
+            continue;
+        }
+        integers.clear();
+        integers::decode_block(reader, block.len, &mut integers)?;
+        let wanted = block.wanted().flat_map(|range| &integers[range]);
         if exponent == BITS {
-            values.extend(block.iter().map(|bits| f64::from_bits(*bits as u64)));
+            values.extend(wanted.map(|bits| f64::from_bits(*bits as u64)));
         } else {
             let power = POWERS.get(usize::from(exponent)).ok_or_else(|| reader.invalid())?;
-            values.extend(block.iter().map(|integer| *integer as f64 / power));
+            values.extend(wanted.map(|integer| *integer as f64 / power));
         }
     }
     Ok(values)
@@ -98,8 +102,14 @@ mod tests {
                 let mut bytes = Vec::new();
                 encode(&mut bytes, effort, values.iter().map(|bits| f64::from_bits(*bits)));
                 let mut reader = Reader::new(&bytes, "floats");
-                let back: Vec<u64> = decode(&mut reader, values.len())?.into_iter().map(f64::to_bits).collect();
+                let all = Selection::all(values.len());
+                let back: Vec<u64> = decode(&mut reader, &all)?.into_iter().map(f64::to_bits).collect();
                 prop_assert_eq!(&back, &values);
+                reader.finish()?;
+                let some = Selection::patchy(values.len());
+                let mut reader = Reader::new(&bytes, "floats");
+                let back: Vec<u64> = decode(&mut reader, &some)?.into_iter().map(f64::to_bits).collect();
+                prop_assert_eq!(&back, &some.take(values.clone()));
                 reader.finish()?;
             }
         }

@@ -12,7 +12,7 @@
 //! unsigned, is kept. Exceptions are those of PFOR (Zukowski et al., "Super-Scalar RAM-CPU Cache Compression",
 //! 2006).
 
-use super::{Effort, FormatError, Reader, put_signed, put_varint};
+use super::{Effort, FormatError, Reader, Selection, put_signed, put_varint};
 
 /// Values in a block; the last one of a column may have fewer.
 pub const BLOCK: usize = 128;
@@ -45,45 +45,61 @@ pub fn encode_u64(out: &mut Vec<u8>, effort: Effort, values: impl IntoIterator<I
     encode(out, effort, values.into_iter().map(|value| value as i64));
 }
 
-/// Reads a column of `count` values.
-pub fn decode(reader: &mut Reader<'_>, count: usize) -> Result<Vec<i64>, FormatError> {
-    reader.check_count(count as u64)?;
-    let mut values = Vec::with_capacity(count);
-    while values.len() < count {
-        let len = (count - values.len()).min(BLOCK);
-        decode_block(reader, len, &mut values)?;
+/// Reads the selected values of a column.
+pub fn decode(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<i64>, FormatError> {
+    reader.check_count(selection.count() as u64)?;
+    let mut values = Vec::with_capacity(selection.len());
+    let mut scratch = Vec::with_capacity(BLOCK);
+    for block in selection.blocks(BLOCK) {
+        if block.is_unwanted() {
+            skip_block(reader, block.len)?;
+        } else if block.is_wanted_whole() {
+            decode_block(reader, block.len, &mut values)?;
+        } else {
+            scratch.clear();
+            decode_block(reader, block.len, &mut scratch)?;
+            block.wanted().for_each(|range| values.extend_from_slice(&scratch[range]));
+        }
     }
     Ok(values)
 }
 
 /// Reads a column of unsigned integers.
-pub fn decode_u64(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, FormatError> {
-    Ok(decode(reader, count)?.into_iter().map(|value| value as u64).collect())
+pub fn decode_u64(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<u64>, FormatError> {
+    Ok(decode(reader, selection)?.into_iter().map(|value| value as u64).collect())
 }
 
 /// Reads a column whose values must be of a smaller type.
-pub fn decode_as<T: TryFrom<i64>>(reader: &mut Reader<'_>, count: usize) -> Result<Vec<T>, FormatError> {
-    let values = decode(reader, count)?;
+pub fn decode_as<T: TryFrom<i64>>(
+    reader: &mut Reader<'_>,
+    selection: &Selection,
+) -> Result<Vec<T>, FormatError> {
+    let values = decode(reader, selection)?;
     values.into_iter().map(|value| T::try_from(value).map_err(|_| reader.invalid())).collect()
 }
 
 /// Reads a column of indices below `limit`.
 pub fn decode_indices(
     reader: &mut Reader<'_>,
-    count: usize,
+    selection: &Selection,
     limit: usize,
 ) -> Result<Vec<usize>, FormatError> {
-    let values = decode(reader, count)?;
+    let values = decode(reader, selection)?;
     let index = |value: i64| usize::try_from(value).ok().filter(|index| *index < limit);
     values.into_iter().map(|value| index(value).ok_or_else(|| reader.invalid())).collect()
 }
 
-/// Reads a column of list lengths, with their sum: a number of values that the rest of the bytes can hold.
-pub fn decode_counts(reader: &mut Reader<'_>, count: usize) -> Result<(Vec<usize>, usize), FormatError> {
-    let counts: Vec<usize> = decode_as(reader, count)?;
+/// Reads a column of list lengths: those of the selected rows, and their items in the columns that hold the items
+/// of all rows, which are no more than the rest of the bytes can hold.
+pub fn decode_counts(
+    reader: &mut Reader<'_>,
+    selection: &Selection,
+) -> Result<(Vec<usize>, Selection), FormatError> {
+    let counts: Vec<usize> = decode_as(reader, &Selection::all(selection.count()))?;
     let total = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count as u64));
-    let total = reader.check_count(total)?;
-    Ok((counts, total))
+    reader.check_count(total)?;
+    let items = selection.nested(counts.iter().copied());
+    Ok((selection.take(counts), items))
 }
 
 pub(super) fn encode_block(out: &mut Vec<u8>, effort: Effort, values: &[i64]) {
@@ -157,6 +173,25 @@ pub(super) fn decode_block(
         }
         _ => return Err(reader.invalid()),
     }
+    Ok(())
+}
+
+/// Passes over a block.
+pub(super) fn skip_block(reader: &mut Reader<'_>, len: usize) -> Result<(), FormatError> {
+    let mut ahead = reader.clone();
+    match ahead.byte()? {
+        CONSTANT => {
+            ahead.signed()?;
+        }
+        PACKED => {
+            ahead.signed()?;
+            let width = ahead.byte()?;
+            ahead.take(packed_len(len, u32::from(width)))?;
+        }
+        // Exceptions say only one after the other how long they are.
+        _ => return decode_block(reader, len, &mut Vec::with_capacity(len)),
+    }
+    *reader = ahead;
     Ok(())
 }
 
@@ -326,14 +361,19 @@ mod tests {
             for effort in [Effort::Fast, Effort::Small] {
                 let bytes = encoded(effort, &values);
                 let mut reader = Reader::new(&bytes, "integers");
-                prop_assert_eq!(&decode(&mut reader, values.len())?, &values);
+                prop_assert_eq!(&decode(&mut reader, &Selection::all(values.len()))?, &values);
+                reader.finish()?;
+                let some = Selection::patchy(values.len());
+                let mut reader = Reader::new(&bytes, "integers");
+                prop_assert_eq!(&decode(&mut reader, &some)?, &some.take(values.clone()));
                 reader.finish()?;
             }
         }
 
         #[test]
         fn hostile_bytes_are_an_error_or_integers(bytes: Vec<u8>, count in 0_usize..1000) {
-            let _ = decode(&mut Reader::new(&bytes, "integers"), count);
+            let _ = decode(&mut Reader::new(&bytes, "integers"), &Selection::all(count));
+            let _ = decode(&mut Reader::new(&bytes, "integers"), &Selection::patchy(count));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod error;
 mod reader;
+mod selection;
 
 pub mod bytes;
 pub mod floats;
@@ -14,6 +15,7 @@ pub mod values;
 
 pub use error::FormatError;
 pub use reader::Reader;
+pub use selection::Selection;
 
 /// How hard an encoder tries. Decoders read either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

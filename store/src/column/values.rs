@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Effort, FormatError, Reader, bytes as byte_column, floats, integers};
+use super::{Effort, FormatError, Reader, Selection, bytes as byte_column, floats, integers};
 use crate::canonical;
 use crate::model::AnyValue;
 
@@ -70,8 +70,12 @@ pub fn encode(out: &mut Vec<u8>, effort: Effort, values: &[&AnyValue]) {
     }
 }
 
-/// Reads a column of `count` values of the type `code`.
-pub fn decode(reader: &mut Reader<'_>, code: u8, count: usize) -> Result<Vec<AnyValue>, FormatError> {
+/// Reads the selected values of a column of the type `code`.
+pub fn decode(
+    reader: &mut Reader<'_>,
+    code: u8,
+    selection: &Selection,
+) -> Result<Vec<AnyValue>, FormatError> {
     let nested = |bytes: &[u8]| {
         let mut nested = Reader::new(bytes, "nested value");
         let value = canonical::read_value(&mut nested)?;
@@ -80,23 +84,23 @@ pub fn decode(reader: &mut Reader<'_>, code: u8, count: usize) -> Result<Vec<Any
     };
     Ok(match code {
         0 => {
-            let zeros = integers::decode(reader, count)?;
+            let zeros = integers::decode(reader, selection)?;
             if zeros.iter().any(|zero| *zero != 0) {
                 return Err(reader.invalid());
             }
-            vec![AnyValue::Empty; count]
+            vec![AnyValue::Empty; zeros.len()]
         }
-        1 => byte_column::decode_strings(reader, count)?.into_iter().map(AnyValue::String).collect(),
+        1 => byte_column::decode_strings(reader, selection)?.into_iter().map(AnyValue::String).collect(),
         2 => {
-            let bits = integers::decode_indices(reader, count, 2)?;
+            let bits = integers::decode_indices(reader, selection, 2)?;
             bits.into_iter().map(|bit| AnyValue::Bool(bit == 1)).collect()
         }
-        3 => integers::decode(reader, count)?.into_iter().map(AnyValue::Int).collect(),
-        4 => floats::decode(reader, count)?.into_iter().map(AnyValue::Double).collect(),
-        5 => byte_column::decode_with(reader, count, |bytes| {
+        3 => integers::decode(reader, selection)?.into_iter().map(AnyValue::Int).collect(),
+        4 => floats::decode(reader, selection)?.into_iter().map(AnyValue::Double).collect(),
+        5 => byte_column::decode_with(reader, selection, |bytes| {
             Ok(AnyValue::Bytes(Bytes::copy_from_slice(bytes)))
         })?,
-        6 | 7 => byte_column::decode_plain(reader, count, nested)?,
+        6 | 7 => byte_column::decode_plain(reader, selection, nested)?,
         _ => return Err(reader.invalid()),
     })
 }
@@ -111,13 +115,14 @@ pub fn encode_mixed(out: &mut Vec<u8>, effort: Effort, values: &[&AnyValue]) {
     }
 }
 
-/// Reads a column of `count` values of any types.
-pub fn decode_mixed(reader: &mut Reader<'_>, count: usize) -> Result<Vec<AnyValue>, FormatError> {
-    let codes = integers::decode_indices(reader, count, usize::from(TYPES))?;
+/// Reads the selected values of a column of any types.
+pub fn decode_mixed(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<AnyValue>, FormatError> {
+    let codes = integers::decode_indices(reader, &Selection::all(selection.count()), usize::from(TYPES))?;
     let mut columns = Vec::with_capacity(usize::from(TYPES));
     for code in 0..TYPES {
-        let of_type = codes.iter().filter(|found| **found == usize::from(code)).count();
-        columns.push(decode(reader, code, of_type)?.into_iter());
+        let of_type = selection.nested(codes.iter().map(|found| usize::from(*found == usize::from(code))));
+        columns.push(decode(reader, code, &of_type)?.into_iter());
     }
-    codes.into_iter().map(|code| columns[code].next().ok_or_else(|| reader.invalid())).collect()
+    let codes = selection.take(codes).into_iter();
+    codes.map(|code| columns[code].next().ok_or_else(|| reader.invalid())).collect()
 }

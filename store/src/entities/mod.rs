@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub(crate) use group::{Entities, Owner, SeriesSet, StreamSet};
 
 use crate::attributes;
-use crate::column::{Effort, FormatError, Reader, bytes, integers};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers};
 use crate::model::identity::{kind_code, kind_from_code};
 use crate::model::{Attributes, Metric, Resource, Scope, Series, SeriesId, Stream, StreamId};
 
@@ -25,9 +25,9 @@ pub(crate) fn decode_resources(
     reader: &mut Reader<'_>,
     count: usize,
 ) -> Result<Vec<Arc<Resource>>, FormatError> {
-    let mut dropped = integers::decode_as(reader, count)?.into_iter();
-    let mut schema_urls = bytes::decode_strings(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
+    let mut dropped = integers::decode_as(reader, &Selection::all(count))?.into_iter();
+    let mut schema_urls = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut attributes = attributes::decode(reader, &Selection::all(count))?.into_iter();
     collect(reader, count, || {
         Some(Arc::new(Resource {
             attributes: attributes.next()?,
@@ -49,11 +49,11 @@ pub(crate) fn encode_scopes(out: &mut Vec<u8>, effort: Effort, scopes: &[&Scope]
 
 /// Reads a table of `count` scopes.
 pub(crate) fn decode_scopes(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Arc<Scope>>, FormatError> {
-    let mut names = bytes::decode_strings(reader, count)?.into_iter();
-    let mut versions = bytes::decode_strings(reader, count)?.into_iter();
-    let mut dropped = integers::decode_as(reader, count)?.into_iter();
-    let mut schema_urls = bytes::decode_strings(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
+    let mut names = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut versions = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut dropped = integers::decode_as(reader, &Selection::all(count))?.into_iter();
+    let mut schema_urls = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut attributes = attributes::decode(reader, &Selection::all(count))?.into_iter();
     collect(reader, count, || {
         Some(Arc::new(Scope {
             name: names.next()?,
@@ -81,11 +81,11 @@ pub(crate) fn encode_metrics(out: &mut Vec<u8>, effort: Effort, metrics: &[&Metr
 
 /// Reads a table of `count` metrics.
 pub(crate) fn decode_metrics(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Arc<Metric>>, FormatError> {
-    let mut names = bytes::decode_strings(reader, count)?.into_iter();
-    let mut units = bytes::decode_strings(reader, count)?.into_iter();
-    let mut descriptions = bytes::decode_strings(reader, count)?.into_iter();
-    let mut kinds = integers::decode_as::<u32>(reader, count)?.into_iter();
-    let mut metadata = attributes::decode(reader, count)?.into_iter();
+    let mut names = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut units = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut descriptions = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut kinds = integers::decode_as::<u32>(reader, &Selection::all(count))?.into_iter();
+    let mut metadata = attributes::decode(reader, &Selection::all(count))?.into_iter();
     collect(reader, count, || {
         let [high, kind, monotonic, temporality] = kinds.next()?.to_be_bytes();
         let kind = kind_from_code([kind, monotonic, temporality]).filter(|_| high == 0)?;
@@ -111,8 +111,10 @@ pub(crate) fn decode_series(
     reader: &mut Reader<'_>,
     count: usize,
 ) -> Result<Vec<(SeriesId, Attributes)>, FormatError> {
-    let ids = bytes::decode_arrays(reader, count)?.into_iter().map(|id| SeriesId(u128::from_be_bytes(id)));
-    Ok(ids.zip(attributes::decode(reader, count)?).collect())
+    let ids = bytes::decode_arrays(reader, &Selection::all(count))?
+        .into_iter()
+        .map(|id| SeriesId(u128::from_be_bytes(id)));
+    Ok(ids.zip(attributes::decode(reader, &Selection::all(count))?).collect())
 }
 
 /// Appends streams: ids (16 bytes each, big-endian), then the index of the resource and of the scope of each
@@ -130,9 +132,10 @@ pub(crate) fn decode_streams(
     resources: &[Arc<Resource>],
     scopes: &[Arc<Scope>],
 ) -> Result<Vec<Arc<Stream>>, FormatError> {
-    let mut ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut of_resource = integers::decode_indices(reader, count, resources.len())?.into_iter();
-    let mut of_scope = integers::decode_indices(reader, count, scopes.len())?.into_iter();
+    let mut ids = bytes::decode_arrays(reader, &Selection::all(count))?.into_iter();
+    let mut of_resource =
+        integers::decode_indices(reader, &Selection::all(count), resources.len())?.into_iter();
+    let mut of_scope = integers::decode_indices(reader, &Selection::all(count), scopes.len())?.into_iter();
     collect(reader, count, || {
         Some(Arc::new(Stream {
             id: StreamId(u128::from_be_bytes(ids.next()?)),

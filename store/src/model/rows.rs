@@ -69,6 +69,32 @@ impl Rows {
         self.len() == 0
     }
 
+    /// Adds the rows of `others` at the end.
+    ///
+    /// # Panics
+    /// When they are of another signal.
+    pub fn append(&mut self, others: Rows) {
+        match (self, others) {
+            (Rows::Metrics(rows), Rows::Metrics(others)) => extend(rows, others),
+            (Rows::Logs(rows), Rows::Logs(others)) => extend(rows, others),
+            (Rows::Traces(rows), Rows::Traces(others)) => extend(rows, others),
+            _ => panic!("rows of another signal"),
+        }
+    }
+
+    /// Cut into pieces of these lengths, which are all rows.
+    pub fn split(self, lengths: impl Iterator<Item = usize>) -> Vec<Rows> {
+        fn cut<R>(rows: Vec<R>, lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = Vec<R>> {
+            let mut rows = rows.into_iter();
+            lengths.map(move |len| rows.by_ref().take(len).collect())
+        }
+        match self {
+            Rows::Metrics(rows) => cut(rows, lengths).map(Rows::Metrics).collect(),
+            Rows::Logs(rows) => cut(rows, lengths).map(Rows::Logs).collect(),
+            Rows::Traces(rows) => cut(rows, lengths).map(Rows::Traces).collect(),
+        }
+    }
+
     /// The event time that decides the window of row `index`: a point's time, a record's effective time, a
     /// span's start.
     pub fn event_time_unix_nano(&self, index: usize) -> u64 {
@@ -77,5 +103,13 @@ impl Rows {
             Rows::Logs(rows) => rows[index].record.effective_time_unix_nano(),
             Rows::Traces(rows) => rows[index].span.start_time_unix_nano,
         }
+    }
+}
+
+fn extend<R>(rows: &mut Vec<R>, others: Vec<R>) {
+    if rows.is_empty() {
+        *rows = others;
+    } else {
+        rows.extend(others);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{put_ids, put_numbers, put_strings, put_times};
 use crate::attributes;
-use crate::column::{Effort, FormatError, Reader, bytes, integers, values};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers, values};
 use crate::entities::collect;
 use crate::model::{AnyValue, LogRecord, LogRow, RequestId, Stream};
 
@@ -30,25 +30,25 @@ pub(super) fn encode(out: &mut Vec<u8>, effort: Effort, rows: &[LogRow]) {
 
 pub(super) fn decode(
     reader: &mut Reader<'_>,
+    selection: &Selection,
     names: Vec<usize>,
     streams: &[Arc<Stream>],
 ) -> Result<Vec<LogRow>, FormatError> {
-    let count = names.len();
-    let mut requests = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut ordinals = integers::decode_as(reader, count)?.into_iter();
-    let mut times = integers::decode_u64(reader, count)?.into_iter();
-    let mut observed = integers::decode_u64(reader, count)?.into_iter();
-    let mut severities = integers::decode_as(reader, count)?.into_iter();
-    let mut severity_texts = bytes::decode_strings(reader, count)?.into_iter();
-    let mut event_names = bytes::decode_strings(reader, count)?.into_iter();
-    let mut bodies = values::decode_mixed(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
-    let mut dropped = integers::decode_as(reader, count)?.into_iter();
-    let mut flags = integers::decode_as(reader, count)?.into_iter();
-    let mut trace_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut span_ids = bytes::decode_arrays(reader, count)?.into_iter();
+    let mut requests = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut ordinals = integers::decode_as(reader, selection)?.into_iter();
+    let mut times = integers::decode_u64(reader, selection)?.into_iter();
+    let mut observed = integers::decode_u64(reader, selection)?.into_iter();
+    let mut severities = integers::decode_as(reader, selection)?.into_iter();
+    let mut severity_texts = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut event_names = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut bodies = values::decode_mixed(reader, selection)?.into_iter();
+    let mut attributes = attributes::decode(reader, selection)?.into_iter();
+    let mut dropped = integers::decode_as(reader, selection)?.into_iter();
+    let mut flags = integers::decode_as(reader, selection)?.into_iter();
+    let mut trace_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut span_ids = bytes::decode_arrays(reader, selection)?.into_iter();
     let mut names = names.into_iter();
-    collect(reader, count, || {
+    collect(reader, selection.len(), || {
         Some(LogRow {
             stream: streams[names.next()?].clone(),
             request: RequestId(u128::from_be_bytes(requests.next()?)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{lists, points, put_ids, put_numbers, put_times};
 use crate::attributes;
-use crate::column::{Effort, FormatError, Reader, bytes, integers};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers};
 use crate::entities::collect;
 use crate::model::{Exemplar, MetricRow, Point, Series};
 
@@ -20,19 +20,19 @@ pub(super) fn encode(out: &mut Vec<u8>, effort: Effort, rows: &[MetricRow]) {
 
 pub(super) fn decode(
     reader: &mut Reader<'_>,
+    selection: &Selection,
     names: Vec<usize>,
     series: &[Arc<Series>],
 ) -> Result<Vec<MetricRow>, FormatError> {
-    let count = names.len();
-    let mut times = integers::decode_u64(reader, count)?.into_iter();
-    let mut starts = integers::decode_u64(reader, count)?.into_iter();
-    let mut flags = integers::decode_as(reader, count)?.into_iter();
-    let mut values = points::decode(reader, count)?.into_iter();
-    let (exemplar_counts, total) = integers::decode_counts(reader, count)?;
-    let exemplars = decode_exemplars(reader, total)?;
+    let mut times = integers::decode_u64(reader, selection)?.into_iter();
+    let mut starts = integers::decode_u64(reader, selection)?.into_iter();
+    let mut flags = integers::decode_as(reader, selection)?.into_iter();
+    let mut values = points::decode(reader, selection)?.into_iter();
+    let (exemplar_counts, exemplars) = integers::decode_counts(reader, selection)?;
+    let exemplars = decode_exemplars(reader, &exemplars)?;
     let mut exemplars = lists(reader, exemplar_counts, exemplars)?;
     let mut names = names.into_iter();
-    collect(reader, count, || {
+    collect(reader, selection.len(), || {
         Some(MetricRow {
             series: series[names.next()?].clone(),
             point: Point {
@@ -55,13 +55,13 @@ fn encode_exemplars(out: &mut Vec<u8>, effort: Effort, exemplars: &[&Exemplar]) 
     attributes::encode(out, effort, exemplars.iter().map(|exemplar| &exemplar.filtered_attributes));
 }
 
-fn decode_exemplars(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Exemplar>, FormatError> {
-    let mut times = integers::decode_u64(reader, count)?.into_iter();
-    let mut values = points::decode(reader, count)?.into_iter();
-    let mut trace_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut span_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
-    collect(reader, count, || {
+fn decode_exemplars(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<Exemplar>, FormatError> {
+    let mut times = integers::decode_u64(reader, selection)?.into_iter();
+    let mut values = points::decode(reader, selection)?.into_iter();
+    let mut trace_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut span_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut attributes = attributes::decode(reader, selection)?.into_iter();
+    collect(reader, selection.len(), || {
         Some(Exemplar {
             time_unix_nano: times.next()?,
             value: values.next()?,

@@ -1,5 +1,5 @@
-//! A page: rows of one signal in columns. A batch has a page for each part, a segment pages of a few thousand
-//! rows. Rows name their series or stream by its index in a table that stands elsewhere.
+//! A page: rows of one signal in columns. A batch is one page, a segment has pages of a few thousand rows. Rows
+//! name their series or stream by its index in a table that stands elsewhere.
 
 mod logs;
 mod metrics;
@@ -8,7 +8,7 @@ mod spans;
 
 use std::sync::Arc;
 
-use crate::column::{Effort, FormatError, Reader, bytes, integers};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers};
 use crate::entities::collect;
 use crate::model::{Rows, Series, Signal, Stream};
 
@@ -30,22 +30,28 @@ pub(crate) fn encode(out: &mut Vec<u8>, effort: Effort, rows: &Rows, names: &[u3
     }
 }
 
-/// Reads a page of `count` rows.
+/// Reads the selected rows of a page.
 pub(crate) fn decode(
     reader: &mut Reader<'_>,
     signal: Signal,
-    count: usize,
+    selection: &Selection,
     named: Named<'_>,
 ) -> Result<Rows, FormatError> {
     let limit = match named {
         Named::Series(series) => series.len(),
         Named::Streams(streams) => streams.len(),
     };
-    let names = integers::decode_indices(reader, count, limit)?;
+    let names = integers::decode_indices(reader, selection, limit)?;
     match (signal, named) {
-        (Signal::Metrics, Named::Series(series)) => metrics::decode(reader, names, series).map(Rows::Metrics),
-        (Signal::Logs, Named::Streams(streams)) => logs::decode(reader, names, streams).map(Rows::Logs),
-        (Signal::Traces, Named::Streams(streams)) => spans::decode(reader, names, streams).map(Rows::Traces),
+        (Signal::Metrics, Named::Series(series)) => {
+            metrics::decode(reader, selection, names, series).map(Rows::Metrics)
+        }
+        (Signal::Logs, Named::Streams(streams)) => {
+            logs::decode(reader, selection, names, streams).map(Rows::Logs)
+        }
+        (Signal::Traces, Named::Streams(streams)) => {
+            spans::decode(reader, selection, names, streams).map(Rows::Traces)
+        }
         _ => Err(reader.invalid()),
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{lists, put_numbers};
-use crate::column::{Effort, FormatError, Reader, bytes, floats, integers};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, floats, integers};
 use crate::entities::collect;
 use crate::model::{ExponentialBuckets, ExponentialHistogram, Histogram, PointValue, Quantile, Summary};
 
@@ -46,16 +46,16 @@ pub(super) fn encode<'a>(
     encode_summaries(out, effort, &summaries);
 }
 
-pub(super) fn decode(reader: &mut Reader<'_>, count: usize) -> Result<Vec<PointValue>, FormatError> {
-    let kinds = integers::decode_indices(reader, count, 6)?;
-    let of_kind = |kind: usize| kinds.iter().filter(|found| **found == kind).count();
-    let mut ints = integers::decode(reader, of_kind(1))?.into_iter();
-    let mut doubles = floats::decode(reader, of_kind(2))?.into_iter();
-    let mut histograms = decode_histograms(reader, of_kind(3))?.into_iter();
-    let mut exponential = decode_exponential(reader, of_kind(4))?.into_iter();
-    let mut summaries = decode_summaries(reader, of_kind(5))?.into_iter();
-    let mut kinds = kinds.into_iter();
-    collect(reader, count, || {
+pub(super) fn decode(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<PointValue>, FormatError> {
+    let kinds = integers::decode_indices(reader, &Selection::all(selection.count()), 6)?;
+    let of_kind = |kind: usize| selection.nested(kinds.iter().map(|found| usize::from(*found == kind)));
+    let mut ints = integers::decode(reader, &of_kind(1))?.into_iter();
+    let mut doubles = floats::decode(reader, &of_kind(2))?.into_iter();
+    let mut histograms = decode_histograms(reader, &of_kind(3))?.into_iter();
+    let mut exponential = decode_exponential(reader, &of_kind(4))?.into_iter();
+    let mut summaries = decode_summaries(reader, &of_kind(5))?.into_iter();
+    let mut kinds = selection.take(kinds).into_iter();
+    collect(reader, selection.len(), || {
         Some(match kinds.next()? {
             0 => PointValue::None,
             1 => PointValue::Int(ints.next()?),
@@ -88,14 +88,14 @@ fn encode_histograms(out: &mut Vec<u8>, effort: Effort, histograms: &[&Histogram
     }
 }
 
-fn decode_histograms(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Histogram>, FormatError> {
-    let mut counts = integers::decode_u64(reader, count)?.into_iter();
-    let mut sums = read_optional(reader, count)?;
-    let mut mins = read_optional(reader, count)?;
-    let mut maxs = read_optional(reader, count)?;
-    let mut buckets = read_buckets(reader, count)?;
-    let mut bounds = decode_bounds(reader, buckets.as_slice())?.into_iter();
-    collect(reader, count, || {
+fn decode_histograms(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<Histogram>, FormatError> {
+    let mut counts = integers::decode_u64(reader, selection)?.into_iter();
+    let mut sums = read_optional(reader, selection)?;
+    let mut mins = read_optional(reader, selection)?;
+    let mut maxs = read_optional(reader, selection)?;
+    let mut buckets = read_buckets(reader, selection)?;
+    let mut bounds = decode_bounds(reader, selection, buckets.as_slice())?.into_iter();
+    collect(reader, selection.len(), || {
         Some(Histogram {
             count: counts.next()?,
             sum: sums.next()?,
@@ -107,10 +107,14 @@ fn decode_histograms(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Histog
     })
 }
 
-fn decode_bounds(reader: &mut Reader<'_>, buckets: &[Vec<u64>]) -> Result<Vec<Arc<[f64]>>, FormatError> {
+fn decode_bounds(
+    reader: &mut Reader<'_>,
+    selection: &Selection,
+    buckets: &[Vec<u64>],
+) -> Result<Vec<Arc<[f64]>>, FormatError> {
     // Without a dictionary a byte is at most 255 after lz4, and so 32 bounds.
     let without_dictionary = reader.remaining().saturating_mul(32);
-    let bounds: Vec<Arc<[f64]>> = bytes::decode_with(reader, buckets.len(), |bytes| {
+    let bounds: Vec<Arc<[f64]>> = bytes::decode_with(reader, selection, |bytes| {
         let (bounds, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(FormatError::Invalid { what: "bounds of a histogram" });
@@ -143,20 +147,20 @@ fn encode_exponential(out: &mut Vec<u8>, effort: Effort, histograms: &[&Exponent
 
 fn decode_exponential(
     reader: &mut Reader<'_>,
-    count: usize,
+    selection: &Selection,
 ) -> Result<Vec<ExponentialHistogram>, FormatError> {
-    let mut counts = integers::decode_u64(reader, count)?.into_iter();
-    let mut sums = read_optional(reader, count)?;
-    let mut mins = read_optional(reader, count)?;
-    let mut maxs = read_optional(reader, count)?;
-    let mut scales = integers::decode_as(reader, count)?.into_iter();
-    let mut zero_counts = integers::decode_u64(reader, count)?.into_iter();
-    let mut zero_thresholds = floats::decode(reader, count)?.into_iter();
-    let mut positive_offsets = integers::decode_as(reader, count)?.into_iter();
-    let mut positive = read_buckets(reader, count)?;
-    let mut negative_offsets = integers::decode_as(reader, count)?.into_iter();
-    let mut negative = read_buckets(reader, count)?;
-    collect(reader, count, || {
+    let mut counts = integers::decode_u64(reader, selection)?.into_iter();
+    let mut sums = read_optional(reader, selection)?;
+    let mut mins = read_optional(reader, selection)?;
+    let mut maxs = read_optional(reader, selection)?;
+    let mut scales = integers::decode_as(reader, selection)?.into_iter();
+    let mut zero_counts = integers::decode_u64(reader, selection)?.into_iter();
+    let mut zero_thresholds = floats::decode(reader, selection)?.into_iter();
+    let mut positive_offsets = integers::decode_as(reader, selection)?.into_iter();
+    let mut positive = read_buckets(reader, selection)?;
+    let mut negative_offsets = integers::decode_as(reader, selection)?.into_iter();
+    let mut negative = read_buckets(reader, selection)?;
+    collect(reader, selection.len(), || {
         Some(ExponentialHistogram {
             count: counts.next()?,
             sum: sums.next()?,
@@ -187,15 +191,15 @@ fn encode_summaries(out: &mut Vec<u8>, effort: Effort, summaries: &[&Summary]) {
     floats::encode(out, effort, quantiles().map(|quantile| quantile.value));
 }
 
-fn decode_summaries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Summary>, FormatError> {
-    let mut counts = integers::decode_u64(reader, count)?.into_iter();
-    let mut sums = floats::decode(reader, count)?.into_iter();
-    let (lengths, total) = integers::decode_counts(reader, count)?;
-    let quantiles = floats::decode(reader, total)?.into_iter();
-    let values = floats::decode(reader, total)?.into_iter();
+fn decode_summaries(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<Summary>, FormatError> {
+    let mut counts = integers::decode_u64(reader, selection)?.into_iter();
+    let mut sums = floats::decode(reader, selection)?.into_iter();
+    let (lengths, items) = integers::decode_counts(reader, selection)?;
+    let quantiles = floats::decode(reader, &items)?.into_iter();
+    let values = floats::decode(reader, &items)?.into_iter();
     let quantiles = quantiles.zip(values).map(|(quantile, value)| Quantile { quantile, value }).collect();
     let mut quantiles = lists(reader, lengths, quantiles)?;
-    collect(reader, count, || {
+    collect(reader, selection.len(), || {
         Some(Summary { count: counts.next()?, sum: sums.next()?, quantiles: quantiles.next()? })
     })
 }
@@ -208,12 +212,13 @@ fn put_optional<T>(out: &mut Vec<u8>, effort: Effort, items: &[T], number: impl 
 
 fn read_optional(
     reader: &mut Reader<'_>,
-    count: usize,
+    selection: &Selection,
 ) -> Result<std::vec::IntoIter<Option<f64>>, FormatError> {
-    let present = integers::decode_indices(reader, count, 2)?;
-    let mut numbers = floats::decode(reader, present.iter().sum())?.into_iter();
+    let present = integers::decode_indices(reader, &Selection::all(selection.count()), 2)?;
+    let mut numbers = floats::decode(reader, &selection.nested(present.iter().copied()))?.into_iter();
+    let present = selection.take(present).into_iter();
     let numbers: Vec<Option<f64>> =
-        present.into_iter().map(|present| if present == 1 { numbers.next() } else { None }).collect();
+        present.map(|present| if present == 1 { numbers.next() } else { None }).collect();
     Ok(numbers.into_iter())
 }
 
@@ -223,8 +228,11 @@ fn put_buckets<T>(out: &mut Vec<u8>, effort: Effort, items: &[T], buckets: impl 
     integers::encode_u64(out, effort, items.iter().flat_map(buckets).copied());
 }
 
-fn read_buckets(reader: &mut Reader<'_>, count: usize) -> Result<std::vec::IntoIter<Vec<u64>>, FormatError> {
-    let (lengths, total) = integers::decode_counts(reader, count)?;
-    let counts = integers::decode_u64(reader, total)?;
+fn read_buckets(
+    reader: &mut Reader<'_>,
+    selection: &Selection,
+) -> Result<std::vec::IntoIter<Vec<u64>>, FormatError> {
+    let (lengths, items) = integers::decode_counts(reader, selection)?;
+    let counts = integers::decode_u64(reader, &items)?;
     lists(reader, lengths, counts)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{lists, put_ids, put_numbers, put_strings, put_times};
 use crate::attributes;
-use crate::column::{Effort, FormatError, Reader, bytes, integers};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers};
 use crate::entities::collect;
 use crate::model::{Span, SpanEvent, SpanLink, SpanRow, Stream};
 
@@ -38,33 +38,33 @@ pub(super) fn encode(out: &mut Vec<u8>, effort: Effort, rows: &[SpanRow]) {
 
 pub(super) fn decode(
     reader: &mut Reader<'_>,
+    selection: &Selection,
     names: Vec<usize>,
     streams: &[Arc<Stream>],
 ) -> Result<Vec<SpanRow>, FormatError> {
-    let count = names.len();
-    let mut trace_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut span_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut parents = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut trace_states = bytes::decode_strings(reader, count)?.into_iter();
-    let mut flags = integers::decode_as(reader, count)?.into_iter();
-    let mut span_names = bytes::decode_strings(reader, count)?.into_iter();
-    let mut kinds = integers::decode_as(reader, count)?.into_iter();
-    let mut starts = integers::decode_u64(reader, count)?.into_iter();
-    let mut durations = integers::decode_u64(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
-    let mut dropped = integers::decode_as(reader, count)?.into_iter();
-    let mut status_messages = bytes::decode_strings(reader, count)?.into_iter();
-    let mut status_codes = integers::decode_as(reader, count)?.into_iter();
-    let (event_counts, events) = integers::decode_counts(reader, count)?;
-    let mut dropped_events = integers::decode_as(reader, count)?.into_iter();
-    let (link_counts, links) = integers::decode_counts(reader, count)?;
-    let mut dropped_links = integers::decode_as(reader, count)?.into_iter();
-    let events = decode_events(reader, events)?;
+    let mut trace_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut span_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut parents = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut trace_states = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut flags = integers::decode_as(reader, selection)?.into_iter();
+    let mut span_names = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut kinds = integers::decode_as(reader, selection)?.into_iter();
+    let mut starts = integers::decode_u64(reader, selection)?.into_iter();
+    let mut durations = integers::decode_u64(reader, selection)?.into_iter();
+    let mut attributes = attributes::decode(reader, selection)?.into_iter();
+    let mut dropped = integers::decode_as(reader, selection)?.into_iter();
+    let mut status_messages = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut status_codes = integers::decode_as(reader, selection)?.into_iter();
+    let (event_counts, events) = integers::decode_counts(reader, selection)?;
+    let mut dropped_events = integers::decode_as(reader, selection)?.into_iter();
+    let (link_counts, links) = integers::decode_counts(reader, selection)?;
+    let mut dropped_links = integers::decode_as(reader, selection)?.into_iter();
+    let events = decode_events(reader, &events)?;
     let mut events = lists(reader, event_counts, events)?;
-    let links = decode_links(reader, links)?;
+    let links = decode_links(reader, &links)?;
     let mut links = lists(reader, link_counts, links)?;
     let mut names = names.into_iter();
-    collect(reader, count, || {
+    collect(reader, selection.len(), || {
         let stream = streams[names.next()?].clone();
         let start_time_unix_nano: u64 = starts.next()?;
         let span = Span {
@@ -98,12 +98,12 @@ fn encode_events(out: &mut Vec<u8>, effort: Effort, events: &[&SpanEvent]) {
     put_numbers(out, effort, events, |event| event.dropped_attributes_count);
 }
 
-fn decode_events(reader: &mut Reader<'_>, count: usize) -> Result<Vec<SpanEvent>, FormatError> {
-    let mut times = integers::decode_u64(reader, count)?.into_iter();
-    let mut names = bytes::decode_strings(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
-    let mut dropped = integers::decode_as(reader, count)?.into_iter();
-    collect(reader, count, || {
+fn decode_events(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<SpanEvent>, FormatError> {
+    let mut times = integers::decode_u64(reader, selection)?.into_iter();
+    let mut names = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut attributes = attributes::decode(reader, selection)?.into_iter();
+    let mut dropped = integers::decode_as(reader, selection)?.into_iter();
+    collect(reader, selection.len(), || {
         Some(SpanEvent {
             time_unix_nano: times.next()?,
             name: names.next()?,
@@ -123,14 +123,14 @@ fn encode_links(out: &mut Vec<u8>, effort: Effort, links: &[&SpanLink]) {
     put_numbers(out, effort, links, |link| link.flags);
 }
 
-fn decode_links(reader: &mut Reader<'_>, count: usize) -> Result<Vec<SpanLink>, FormatError> {
-    let mut trace_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut span_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut trace_states = bytes::decode_strings(reader, count)?.into_iter();
-    let mut attributes = attributes::decode(reader, count)?.into_iter();
-    let mut dropped = integers::decode_as(reader, count)?.into_iter();
-    let mut flags = integers::decode_as(reader, count)?.into_iter();
-    collect(reader, count, || {
+fn decode_links(reader: &mut Reader<'_>, selection: &Selection) -> Result<Vec<SpanLink>, FormatError> {
+    let mut trace_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut span_ids = bytes::decode_arrays(reader, selection)?.into_iter();
+    let mut trace_states = bytes::decode_strings(reader, selection)?.into_iter();
+    let mut attributes = attributes::decode(reader, selection)?.into_iter();
+    let mut dropped = integers::decode_as(reader, selection)?.into_iter();
+    let mut flags = integers::decode_as(reader, selection)?.into_iter();
+    collect(reader, selection.len(), || {
         Some(SpanLink {
             trace_id: trace_ids.next()?,
             span_id: span_ids.next()?,

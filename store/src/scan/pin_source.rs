@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::pin::Pin;
 use super::{ScanBudget, ScanError, ScanScope};
-use crate::memtable::MemPart;
+use crate::memtable::MemParts;
 use crate::model::{MetricRow, Rows, Series, SeriesId, Signal, Stream};
 use crate::segment::PageInfo;
 use crate::segments::OpenSegment;
 
-/// What is decoded at once: one part of a batch, or one page of a segment.
+/// What is decoded at once: parts of a batch, or one page of a segment.
 pub(super) enum Piece<'a> {
-    Part(&'a MemPart),
+    Parts(&'a MemParts),
     Page { segment: &'a OpenSegment, index: usize, page: &'a PageInfo },
 }
 
@@ -21,9 +21,10 @@ impl Piece<'_> {
     /// Least and greatest event time of its rows.
     pub(super) fn times(&self) -> (u64, u64) {
         match self {
-            Piece::Part(part) => {
-                let header = part.header();
-                (header.min_time_unix_nano, header.max_time_unix_nano)
+            Piece::Parts(parts) => {
+                let min = parts.headers().map(|part| part.min_time_unix_nano).min();
+                let max = parts.headers().map(|part| part.max_time_unix_nano).max();
+                (min.unwrap_or_default(), max.unwrap_or_default())
             }
             Piece::Page { page, .. } => (*page.time_unix_nano.start(), *page.time_unix_nano.end()),
         }
@@ -35,7 +36,7 @@ pub(super) struct Sources<'a> {
     scope: &'a ScanScope,
     budget: &'a ScanBudget,
     time: Range<u64>,
-    parts: Vec<MemPart>,
+    parts: Vec<MemParts>,
     segments: Vec<&'a OpenSegment>,
 }
 
@@ -76,7 +77,7 @@ impl<'a> Sources<'a> {
         &'a self,
         may_hold: &mut dyn FnMut(&OpenSegment, &PageInfo) -> bool,
     ) -> Vec<Piece<'a>> {
-        let mut pieces: Vec<Piece<'a>> = self.parts.iter().map(Piece::Part).collect();
+        let mut pieces: Vec<Piece<'a>> = self.parts.iter().map(Piece::Parts).collect();
         for segment in &self.segments {
             for (index, page) in segment.segment.pages_of(&self.scope.tenant, &self.scope.shards) {
                 let times = &page.time_unix_nano;
@@ -91,10 +92,10 @@ impl<'a> Sources<'a> {
     /// The rows of a piece, those outside the scope's time included.
     pub(super) fn read(&self, piece: &Piece<'_>) -> Result<Rows, ScanError> {
         match piece {
-            Piece::Part(part) => {
-                self.budget.spend(part.row_count(), part.byte_count())?;
-                part.batch.decode(part.index).map_err(|error| ScanError::Damaged {
-                    what: format!("a part of request {} in memory", part.header().request),
+            Piece::Parts(parts) => {
+                self.budget.spend(parts.row_count(), parts.byte_count())?;
+                parts.batch.decode_parts(&parts.parts).map_err(|error| ScanError::Damaged {
+                    what: "a batch in memory".to_owned(),
                     reason: error.to_string(),
                 })
             }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::column::{Effort, FormatError, Reader, integers, put_varint};
+use crate::column::{Effort, FormatError, Reader, Selection, integers, put_varint};
 use crate::entities::{self, Entities, Owner, collect};
 use crate::model::{Series, Signal, Stream};
 use crate::page::Named;
@@ -63,9 +63,12 @@ pub(super) fn decode(bytes: &[u8], signal: Signal, names: usize) -> Result<Names
     let metrics = entities::decode_metrics(&mut reader, metrics)?;
     let names = reader.check_count(names as u64)?;
     let names = if signal == Signal::Metrics {
-        let mut of_resource = integers::decode_indices(&mut reader, names, resources.len())?.into_iter();
-        let mut of_scope = integers::decode_indices(&mut reader, names, scopes.len())?.into_iter();
-        let mut of_metric = integers::decode_indices(&mut reader, names, metrics.len())?.into_iter();
+        let mut of_resource =
+            integers::decode_indices(&mut reader, &Selection::all(names), resources.len())?.into_iter();
+        let mut of_scope =
+            integers::decode_indices(&mut reader, &Selection::all(names), scopes.len())?.into_iter();
+        let mut of_metric =
+            integers::decode_indices(&mut reader, &Selection::all(names), metrics.len())?.into_iter();
         let mut series = entities::decode_series(&mut reader, names)?.into_iter();
         let series = collect(&reader, names, || {
             let (id, attributes) = series.next()?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Group, PageInfo};
-use crate::column::{Effort, FormatError, Reader, bytes, integers, put_varint};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers, put_varint};
 use crate::entities::collect;
 use crate::model::{Shard, Signal, Tenant, Window};
 
@@ -116,10 +116,10 @@ impl Directory {
 
 fn decode_groups(reader: &mut Reader<'_>) -> Result<Vec<Group>, FormatError> {
     let count = reader.count()?;
-    let mut shards = integers::decode_as(reader, count)?.into_iter();
-    let mut tenants = bytes::decode_strings(reader, count)?.into_iter();
-    let mut pages = integers::decode_as::<u32>(reader, count)?.into_iter();
-    let mut names = integers::decode_as::<u32>(reader, count)?.into_iter();
+    let mut shards = integers::decode_as(reader, &Selection::all(count))?.into_iter();
+    let mut tenants = bytes::decode_strings(reader, &Selection::all(count))?.into_iter();
+    let mut pages = integers::decode_as::<u32>(reader, &Selection::all(count))?.into_iter();
+    let mut names = integers::decode_as::<u32>(reader, &Selection::all(count))?.into_iter();
     let (mut page, mut name) = (0, 0);
     collect(reader, count, || {
         Some(Group {
@@ -141,13 +141,13 @@ fn next(end: &mut usize, len: usize) -> Option<Range<usize>> {
 
 fn decode_pages(reader: &mut Reader<'_>) -> Result<Vec<PageInfo>, FormatError> {
     let count = reader.count()?;
-    let mut rows = integers::decode_u64(reader, count)?.into_iter();
-    let mut lengths = integers::decode_u64(reader, count)?.into_iter();
-    let mut checksums = integers::decode_u64(reader, count)?.into_iter();
-    let mut first_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut last_ids = bytes::decode_arrays(reader, count)?.into_iter();
-    let mut first_times = integers::decode_u64(reader, count)?.into_iter();
-    let mut last_times = integers::decode_u64(reader, count)?.into_iter();
+    let mut rows = integers::decode_u64(reader, &Selection::all(count))?.into_iter();
+    let mut lengths = integers::decode_u64(reader, &Selection::all(count))?.into_iter();
+    let mut checksums = integers::decode_u64(reader, &Selection::all(count))?.into_iter();
+    let mut first_ids = bytes::decode_arrays(reader, &Selection::all(count))?.into_iter();
+    let mut last_ids = bytes::decode_arrays(reader, &Selection::all(count))?.into_iter();
+    let mut first_times = integers::decode_u64(reader, &Selection::all(count))?.into_iter();
+    let mut last_times = integers::decode_u64(reader, &Selection::all(count))?.into_iter();
     let mut end = HEADER_LEN;
     collect(reader, count, || {
         let (offset, bytes) = (end, lengths.next()?);

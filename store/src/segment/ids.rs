@@ -3,7 +3,7 @@
 //! one dictionary entry), sorted by id and digest.
 
 use super::AppliedId;
-use crate::column::{Effort, FormatError, Reader, bytes, integers, put_varint};
+use crate::column::{Effort, FormatError, Reader, Selection, bytes, integers, put_varint};
 use crate::entities::collect;
 use crate::model::{RequestId, Shard};
 
@@ -22,9 +22,9 @@ pub(super) fn encode(ids: &[AppliedId]) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8], count: u64) -> Result<Vec<AppliedId>, FormatError> {
     let mut reader = Reader::new(bytes, "applied ids");
     let count = reader.check_count(count)?;
-    let mut requests = bytes::decode_arrays(&mut reader, count)?.into_iter();
-    let mut digests = integers::decode_u64(&mut reader, count)?.into_iter();
-    let mut sets = bytes::decode_with(&mut reader, count, decode_shards)?.into_iter();
+    let mut requests = bytes::decode_arrays(&mut reader, &Selection::all(count))?.into_iter();
+    let mut digests = integers::decode_u64(&mut reader, &Selection::all(count))?.into_iter();
+    let mut sets = bytes::decode_with(&mut reader, &Selection::all(count), decode_shards)?.into_iter();
     let ids = collect(&reader, count, || {
         let request = RequestId(u128::from_be_bytes(requests.next()?));
         Some(AppliedId { request, digest: digests.next()?, shards: sets.next()? })

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::definitions::{self, Names};
 use super::directory::{Directory, FOOTER_LEN, Footer, HEADER_LEN, Section, header};
 use super::{AppliedId, Group, PageInfo, SegmentError, SegmentInfo, ids, writer};
-use crate::column::{FormatError, Reader};
+use crate::column::{FormatError, Reader, Selection};
 use crate::model::{Rows, Series, Shard, Stream, Tenant};
 use crate::page;
 
@@ -143,7 +143,8 @@ impl Segment {
         let decode = || {
             let mut reader = Reader::new(&bytes, "page");
             let count = reader.check_count(page.rows)?;
-            let rows = page::decode(&mut reader, self.directory.signal, count, self.names.named())?;
+            let rows =
+                page::decode(&mut reader, self.directory.signal, &Selection::all(count), self.names.named())?;
             reader.finish()?;
             Ok(rows)
         };

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::canonical::row_bytes;
-use crate::column::{Effort, Reader};
+use crate::column::{Effort, Reader, Selection};
 use crate::entities::{Entities, SeriesSet, StreamSet};
 use crate::model::sample::Sample;
 use crate::model::{
@@ -187,7 +187,7 @@ proptest! {
                     let at = random.in_range(0..hostile.len() as u64) as usize;
                     hostile[at] = random.next_u64() as u8;
                 }
-                let _ = page::decode(&mut Reader::new(&hostile, "page"), signal, names.len(), named);
+                let _ = page::decode(&mut Reader::new(&hostile, "page"), signal, &Selection::all(names.len()), named);
                 let _ = definitions::decode(&hostile, signal, names.len());
                 let _ = ids::decode(&hostile, names.len() as u64);
             }

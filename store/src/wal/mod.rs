@@ -8,6 +8,7 @@
 pub(crate) mod file;
 pub(crate) mod group;
 pub(crate) mod record;
+pub(crate) mod definitions;
 pub(crate) mod replay;
 pub(crate) mod writer;
 

@@ -1,12 +1,16 @@
 //! Records: what a group carries.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::batch::{Definition, Kind};
 use crate::model::Shard;
 use crate::position::{Position, ReplicaId};
 
 const KIND_PARTS: u8 = 1;
 const KIND_CURSOR: u8 = 2;
+const KIND_DEFINITION: u8 = 3;
 /// Kind and body length.
 const RECORD_HEADER_BYTES: usize = 8;
 
@@ -17,6 +21,8 @@ pub(crate) enum Record {
     Parts { batch: Bytes, accepted: Vec<u32> },
     /// The prefix of a peer's log that is durable here.
     Cursor(CursorAdvance),
+    /// A definition that later batches of the same file name without carrying it.
+    Definition(Arc<Definition>),
 }
 
 /// Everything of `shards` in `peer`'s log up to `to` is durable here.
@@ -32,7 +38,7 @@ impl Record {
     pub(crate) fn positions(&self) -> u64 {
         match self {
             Record::Parts { accepted, .. } => accepted.len() as u64,
-            Record::Cursor(_) => 0,
+            Record::Cursor(_) | Record::Definition(_) => 0,
         }
     }
 
@@ -46,10 +52,16 @@ impl Record {
         RECORD_HEADER_BYTES + 4 + 4 * accepted
     }
 
+    /// Where the definition's bytes start in the encoded record.
+    pub(crate) fn definition_offset() -> usize {
+        RECORD_HEADER_BYTES + 1
+    }
+
     fn body_len(&self) -> usize {
         match self {
             Record::Parts { batch, accepted } => 4 + 4 * accepted.len() + batch.len(),
             Record::Cursor(cursor) => 16 + 8 + 8 + 4 + 4 * cursor.shards.len(),
+            Record::Definition(definition) => 1 + definition.bytes.len(),
         }
     }
 
@@ -58,6 +70,7 @@ impl Record {
         let kind = match self {
             Record::Parts { .. } => KIND_PARTS,
             Record::Cursor(_) => KIND_CURSOR,
+            Record::Definition(_) => KIND_DEFINITION,
         };
         out.put_slice(&[kind, 0, 0, 0]);
         out.put_u32_le(u32::try_from(self.body_len()).expect("a group is below 4 GiB"));
@@ -72,6 +85,10 @@ impl Record {
                 out.put_u64_le(to.n);
                 out.put_u32_le(shards.len() as u32);
                 shards.iter().for_each(|shard| out.put_u32_le(shard.0));
+            }
+            Record::Definition(definition) => {
+                out.put_u8(definition.kind as u8);
+                out.put_slice(&definition.bytes);
             }
         }
     }
@@ -104,6 +121,12 @@ impl Record {
                 let to = Position { boot: body.get_u64_le(), n: body.get_u64_le() };
                 let shards = decode_list(&mut body)?.into_iter().map(Shard).collect();
                 Ok(Record::Cursor(CursorAdvance { peer, to, shards }))
+            }
+            KIND_DEFINITION => {
+                let kind = body.first().copied().and_then(Kind::from_code);
+                let kind = kind.ok_or("a definition record has an unknown kind")?;
+                body.advance(1);
+                Ok(Record::Definition(Arc::new(Definition::new(kind, body))))
             }
             _ => Err("a record has an unknown kind"),
         }
@@ -143,6 +166,7 @@ mod tests {
                 to: Position { boot: 3, n: 4 },
                 shards: vec![Shard(1), Shard(5)],
             }),
+            Record::Definition(Arc::new(Definition::new(Kind::Scope, Bytes::from_static(b"scope")))),
         ];
         let mut payload = Vec::new();
         for record in &records {
@@ -151,7 +175,7 @@ mod tests {
             payload.extend(bytes);
         }
         let mut payload = Bytes::from(payload);
-        let decoded = [(); 2].map(|()| Record::decode(&mut payload).unwrap());
+        let decoded = [(); 3].map(|()| Record::decode(&mut payload).unwrap());
         assert_eq!(decoded, records);
         assert!(payload.is_empty());
     }

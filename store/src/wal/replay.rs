@@ -72,7 +72,8 @@ pub(crate) fn replay(
             return Err(loss_at(found, "the next file does not continue it"));
         }
         let start = Position { boot: found.header.boot.counter, n: found.header.start_n };
-        visit.file(WalFile { seq: found.seq, file: found.file.clone(), start }, flushed);
+        let (seq, file) = (found.seq, found.file.clone());
+        visit.file(WalFile { seq, file, start, definitions: Arc::default() }, flushed);
         let previous_group = found.header.previous;
         let limit = next.map(|previous| previous.offset);
         let read = read_groups(found, previous_group, limit, visit)?;

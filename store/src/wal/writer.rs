@@ -1,5 +1,6 @@
 //! Writing groups: one write and one fsync each, a new file where the old one is full or may not be used.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use oteld_env::{Disk, DiskFile};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::WalEnd;
+use super::definitions::{FileDefinitions, Place};
 use super::file;
 use super::group::{FileHeader, GroupHeader, HEADER_BYTES};
 use super::record::Record;
@@ -44,6 +46,7 @@ pub(crate) struct WalFile {
     pub file: Arc<dyn DiskFile>,
     /// The last position before the file.
     pub start: Position,
+    pub definitions: Arc<FileDefinitions>,
 }
 
 /// The end of the log. Blocks: use it on the blocking pool.
@@ -57,6 +60,8 @@ pub(crate) struct WalWriter {
     end: WalEnd,
     previous_group: WalEnd,
     last_n: u64,
+    /// Those that are in the file already.
+    definitions: Arc<FileDefinitions>,
     /// The end of the file may be torn.
     abandoned: bool,
 }
@@ -83,6 +88,7 @@ impl WalWriter {
             end,
             previous_group: previous,
             last_n: 0,
+            definitions: Arc::default(),
             abandoned: false,
         })
     }
@@ -95,7 +101,7 @@ impl WalWriter {
     /// The file that is written to.
     pub(crate) fn current(&self, start_n: u64) -> WalFile {
         let start = Position { boot: self.options.boot.counter, n: start_n };
-        WalFile { seq: self.end.seq, file: self.file.clone(), start }
+        WalFile { seq: self.end.seq, file: self.file.clone(), start, definitions: self.definitions.clone() }
     }
 
     /// The last position that was made durable.
@@ -103,17 +109,19 @@ impl WalWriter {
         self.last_n
     }
 
-    /// Writes and syncs a group; the parts in it take the next positions. Gives where the records start in the
-    /// current file ([`WalWriter::end`] names it).
+    /// Writes and syncs a group; the parts in it take the next positions. Definitions that the file has already are
+    /// left out. Gives where the other records start in the current file ([`WalWriter::end`] names it).
     pub(crate) fn write(&mut self, records: &[Record]) -> Result<Vec<u64>, WriteFailure> {
-        let payload_len = records.iter().map(|record| record.encoded_len() as u64).sum::<u64>();
-        let group_len = HEADER_BYTES as u64 + payload_len;
-        self.check_space(group_len)?;
-        if self.abandoned || self.end.offset + group_len > self.file_len {
-            self.rotate(group_len)?;
+        let all_len = HEADER_BYTES as u64 + payload_len(records);
+        self.check_space(all_len)?;
+        let mut written = self.without_known(records);
+        if self.abandoned || self.end.offset + HEADER_BYTES as u64 + payload_len(&written) > self.file_len {
+            self.rotate(all_len)?;
+            written = self.without_known(records);
         }
-        let positions = records.iter().map(Record::positions).sum::<u64>();
-        let chunks = gather(records);
+        let payload_len = payload_len(&written);
+        let positions = written.iter().map(Record::positions).sum::<u64>();
+        let chunks = gather(&written);
         let mut checksum = Xxh3::new();
         chunks.iter().for_each(|chunk| checksum.update(chunk));
         let header = GroupHeader {
@@ -122,23 +130,39 @@ impl WalWriter {
             boot: self.options.boot,
             first_n: self.last_n + 1,
             positions: u32::try_from(positions).expect("a group is far below 2^32 parts"),
-            records: records.len() as u32,
+            records: written.len() as u32,
             payload_len,
             payload_checksum: checksum.digest(),
             previous: self.previous_group,
         };
         self.write_and_sync(&header, &chunks)?;
         let mut at = self.end.offset + HEADER_BYTES as u64;
-        let starts = records.iter().map(|record| {
-            let start = at;
+        let mut starts = Vec::with_capacity(records.len());
+        for record in &written {
+            match record {
+                Record::Definition(definition) => {
+                    self.definitions.insert(definition.hash, Place::of(definition, at))
+                }
+                Record::Parts { .. } | Record::Cursor(_) => starts.push(at),
+            }
             at += record.encoded_len() as u64;
-            start
-        });
-        let starts = starts.collect();
-        self.end.offset += group_len;
+        }
+        self.end.offset += HEADER_BYTES as u64 + payload_len;
         self.previous_group = self.end;
         self.last_n += positions;
         Ok(starts)
+    }
+
+    /// The records, each definition once and only where the file does not have it.
+    fn without_known(&self, records: &[Record]) -> Vec<Record> {
+        let mut new = HashSet::new();
+        let is_new = |record: &&Record| match record {
+            Record::Definition(definition) => {
+                !self.definitions.contains(definition.hash) && new.insert(definition.hash)
+            }
+            Record::Parts { .. } | Record::Cursor(_) => true,
+        };
+        records.iter().filter(is_new).cloned().collect()
     }
 
     /// Leaves the current file and starts the next one, so that everything so far is in files of its own.
@@ -162,6 +186,7 @@ impl WalWriter {
         self.file_len = file_len;
         self.previous_group = self.end;
         self.end = WalEnd { seq, offset: HEADER_BYTES as u64 };
+        self.definitions = Arc::default();
         self.abandoned = false;
         Ok(())
     }
@@ -250,6 +275,10 @@ fn create_file(
 fn sync_file(disk: &dyn Disk, options: &WalOptions, file: &dyn DiskFile) -> io::Result<()> {
     file.sync_data()?;
     disk.sync_dir(&options.dir)
+}
+
+fn payload_len(records: &[Record]) -> u64 {
+    records.iter().map(|record| record.encoded_len() as u64).sum()
 }
 
 /// The encoded records, small ones together, large batches as they are.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use oteld_env::disk::{Fault, On};
 use oteld_store::batch::Batch;
-use oteld_store::model::{Shard, Signal, Window};
+use oteld_store::canonical::row_bytes;
+use oteld_store::model::{Rows, Shard, Signal, Window};
 use oteld_store::{AppendError, Appended, Position, ReplicaId};
 
 use crate::world::{Request, START, World};
@@ -44,6 +45,39 @@ async fn a_resent_request_counts_once_also_in_another_batch_and_after_a_crash() 
     assert_eq!(store.append(&other.batch(), &[0]).await.unwrap(), [Appended::Duplicate]);
     assert_eq!(store.ends()[&1], position.n);
     world.check(&store.pin());
+}
+
+/// Every row of logs, bit for bit.
+fn bits(rows: &Rows) -> Vec<Vec<u8>> {
+    let Rows::Logs(rows) = rows else { unreachable!() };
+    rows.iter().map(row_bytes).collect()
+}
+
+/// Also in a file of the log that has the definition from a batch of an earlier one, and for a peer that asks for it.
+#[tokio::test]
+async fn a_definition_that_is_known_need_not_be_sent_again() {
+    let mut world = World::new(4);
+    let store = world.open().await;
+    let first = Request::sample(&world.random, Signal::Logs, 40, START..START + 1000);
+    let lean = |request: &Request| Batch::parse(request.batch().bytes_for(&|_| true)).unwrap();
+    let missing = first.batch().definition_hashes().collect();
+    let refused = store.append(&lean(&first), &[0]).await.unwrap_err();
+    assert_eq!(refused, AppendError::MissingDefinitions(missing));
+    world.append(&store, &first).await;
+    store.flush().await.unwrap();
+
+    let again = Request { id: world.request().id, ..first.clone() };
+    let all: Vec<usize> = (0..again.parts.len()).collect();
+    let outcome = store.append(&lean(&again), &all).await.unwrap();
+    assert!(outcome.iter().all(|part| *part == Appended::Applied));
+    world.hold(&again);
+    world.disk.crash();
+    let store = world.open().await;
+    world.check(&store.pin());
+    let n = (all.len() + first.parts.len()) as u64;
+    let pulled = store.read_parts(&[Position { boot: 1, n }]).await.unwrap();
+    let pulled = Batch::parse(pulled[0].bytes().clone()).unwrap();
+    assert_eq!(bits(&pulled.decode(0).unwrap()), bits(&again.parts.last().unwrap().1));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use oteld_store::canonical::{row_bytes, value_bytes};
 use oteld_store::model::sample::Sample;
 use oteld_store::model::{LogRow, MetricRow, RequestId, Rows, Shard, Signal, SpanRow, Tenant, Window};
 use oteld_store::scan::{Order, RowSet, Scan, ScanBudget, ScanScope};
-use oteld_store::{Appended, OpenError, Store, StoreOptions};
+use oteld_store::{AppendError, Appended, OpenError, Store, StoreOptions};
 
 pub(crate) const SHARDS: u32 = 3;
 /// Start of event time in tests.
@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) options: StoreOptions,
     /// Parts that the store has to show.
     pub(crate) held: Vec<(Signal, Tenant, Shard, Rows)>,
+    /// Definitions that were sent before and are left out of later batches, as a front does it.
+    sent: BTreeSet<u128>,
 }
 
 impl World {
@@ -108,11 +110,13 @@ impl World {
             wal_keep_bytes: 64 << 10,
             memtable_bytes_max: 1 << 20,
             min_free_bytes: 1 << 10,
+            definitions_bytes_max: 8 << 10,
             compact_fan_in: 3,
             background: false,
             ..StoreOptions::default()
         };
-        World { disk: SimDisk::new(Random::from_seed(seed ^ 1), 1 << 30), random, options, held: Vec::new() }
+        let disk = SimDisk::new(Random::from_seed(seed ^ 1), 1 << 30);
+        World { disk, random, options, held: Vec::new(), sent: BTreeSet::new() }
     }
 
     pub(crate) fn env(&self) -> Env {
@@ -151,8 +155,18 @@ impl World {
     /// Appends a whole request, which must be new.
     pub(crate) async fn append(&mut self, store: &Store, request: &Request) {
         let parts: Vec<usize> = (0..request.parts.len()).collect();
-        let outcome = store.append(&request.batch(), &parts).await.unwrap();
+        let batch = request.batch();
+        let lean = Batch::parse(batch.bytes_for(&|hash| self.sent.contains(&hash))).unwrap();
+        let outcome = match store.append(&lean, &parts).await {
+            Err(AppendError::MissingDefinitions(missing)) => {
+                assert!(missing.iter().all(|hash| self.sent.contains(hash)));
+                store.append(&batch, &parts).await
+            }
+            outcome => outcome,
+        };
+        let outcome = outcome.unwrap();
         assert!(outcome.iter().all(|part| *part == Appended::Applied), "{outcome:?}");
+        self.sent.extend(batch.definition_hashes());
         self.hold(request);
     }
 
