@@ -6,7 +6,6 @@ pub mod decode;
 pub mod request;
 pub mod route;
 pub mod replicate;
-pub mod link;
 pub mod append;
 
 pub use request::{Ingest, Ingested, Rejection, WriteError, WriteRequest};
