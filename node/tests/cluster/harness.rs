@@ -11,6 +11,8 @@ use crate::process::{Process, free_ports, until};
 use crate::send::Front;
 
 pub(crate) const STORAGE_NODES: usize = 3;
+/// How long a front tries to write.
+pub(crate) const INGEST_TIMEOUT_MS: u64 = 10_000;
 const FRONTS: usize = 2;
 
 pub(crate) struct Cluster {
@@ -87,7 +89,7 @@ impl Cluster {
                  listen:\n  node: 127.0.0.1:{node_port}\n  query: 127.0.0.1:{query}\n  \
                  otlp_grpc: 127.0.0.1:{grpc}\n  otlp_http: 127.0.0.1:{http}\n\
                  meta: {{ members: {members:?}, expected_storage_nodes: {STORAGE_NODES}, replication_factor: 3 }}\n\
-                 ingest: {{ timeout_ms: 3000 }}\n"
+                 ingest: {{ timeout_ms: {INGEST_TIMEOUT_MS} }}\n"
             );
             std::fs::write(&config, text).unwrap();
             let log = dir.path().join(format!("{name}.log"));

@@ -1,8 +1,9 @@
 //! Everything goes and comes back.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Cluster, STORAGE_NODES};
+use crate::harness::{Cluster, INGEST_TIMEOUT_MS, STORAGE_NODES};
 use crate::process::until;
 use crate::send::{Way, logs, metrics, now, spans};
 
@@ -21,8 +22,11 @@ async fn a_restart_of_everything_finds_the_data() {
     cluster.start_fronts();
     cluster.fronts_ready().await;
     let later = logs("kept", [(time + 1, "later".to_owned())]);
+    let asked = Instant::now();
     let refused = cluster.front(2).send(&later, Way::HttpProtobuf).await.unwrap_err();
     assert!(refused.starts_with("503"), "{refused}");
+    // Where nobody takes a connection, the sender is told before the whole time-out has passed.
+    assert!(asked.elapsed() < Duration::from_millis(INGEST_TIMEOUT_MS * 3 / 4), "{:?}", asked.elapsed());
     let shown = cluster.front(2).lines("kept", time..time + 2).await.unwrap_err();
     assert!(shown.contains("no storage node could be asked"), "{shown}");
 

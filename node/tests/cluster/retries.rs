@@ -60,3 +60,30 @@ async fn a_request_sent_again_to_another_front_counts_once() {
     // JSON is not the bytes of protobuf: one of protobuf, one of JSON, one beside another, one with a key.
     assert_eq!(lines, BTreeMap::from([("twin".to_owned(), 4), ("another".to_owned(), 1)]));
 }
+
+/// Requests that wait for the same replicas share a batch, and nothing but that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_requests_at_once_only_the_one_with_a_used_key_is_refused() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.front(1), cluster.front(2));
+    let time = now() - 1_000_000_000;
+    let keyed = async |text: &str| {
+        let body = logs("keyed", [(time, text.to_owned())]).to_bytes();
+        let request = one.http.post(format!("{}/v1/logs", one.otlp_http)).header("idempotency-key", "used");
+        let answer =
+            request.header("content-type", "application/x-protobuf").body(body).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(keyed("the first").await, 200);
+    let crowd = (0..200_u64).map(|n| {
+        let export = logs("crowd", [(time + n, format!("record {n}"))]);
+        async move { one.send(&export, Way::HttpProtobuf).await }
+    });
+    let (crowd, refused) = tokio::join!(futures_util::future::join_all(crowd), keyed("the second"));
+    assert_eq!(refused, 409);
+    crowd.into_iter().for_each(|outcome| outcome.unwrap());
+    let expected: BTreeMap<String, usize> = (0..200).map(|n| (format!("record {n}"), 1)).collect();
+    assert_eq!(two.lines("crowd", time..time + 1000).await.unwrap(), expected);
+    let lines = two.lines("keyed", time..time + 1).await.unwrap();
+    assert_eq!(lines, BTreeMap::from([("the first".to_owned(), 1)]));
+}

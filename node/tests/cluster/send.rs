@@ -36,6 +36,17 @@ pub(crate) enum Export {
     Traces(ExportTraceServiceRequest),
 }
 
+impl Export {
+    /// As protobuf.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Export::Metrics(message) => message.encode_to_vec(),
+            Export::Logs(message) => message.encode_to_vec(),
+            Export::Traces(message) => message.encode_to_vec(),
+        }
+    }
+}
+
 /// How a request travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -125,14 +136,14 @@ impl Front {
         match way {
             Way::Grpc => self.send_grpc(export.clone()).await,
             Way::HttpProtobuf | Way::HttpJson => {
-                let (path, protobuf, json) = match export {
-                    Export::Metrics(m) => ("metrics", m.encode_to_vec(), serde_json::to_vec(m)),
-                    Export::Logs(m) => ("logs", m.encode_to_vec(), serde_json::to_vec(m)),
-                    Export::Traces(m) => ("traces", m.encode_to_vec(), serde_json::to_vec(m)),
+                let (path, json) = match export {
+                    Export::Metrics(message) => ("metrics", serde_json::to_vec(message)),
+                    Export::Logs(message) => ("logs", serde_json::to_vec(message)),
+                    Export::Traces(message) => ("traces", serde_json::to_vec(message)),
                 };
                 let (content_type, body) = match way {
                     Way::HttpJson => ("application/json", json.unwrap()),
-                    _ => ("application/x-protobuf", protobuf),
+                    _ => ("application/x-protobuf", export.to_bytes()),
                 };
                 let request = self.http.post(format!("{}/v1/{path}", self.otlp_http)).body(body);
                 let response = request.header("content-type", content_type).send().await;
