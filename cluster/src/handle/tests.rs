@@ -49,7 +49,13 @@ fn places() -> Vec<Place> {
 fn options(places: &[Place]) -> MetaOptions {
     let founder = |place: &Place| Founder { name: place.name.clone(), address: place.address.clone() };
     let members = places.iter().filter(|place| place.roles.meta).map(founder).collect();
-    let settings = Settings { replication_factor: 3, shards: 8, expected_storage_nodes: 3, split_version: 1 };
+    let settings = Settings {
+        replication_factor: 3,
+        shards: 8,
+        expected_storage_nodes: 3,
+        split_version: 1,
+        ..Settings::default()
+    };
     let mut options = MetaOptions::new(members, settings);
     options.timing = Timing {
         heartbeat: Duration::from_millis(100),

@@ -15,7 +15,7 @@ use oteld_proto::node::part_reply::Outcome;
 use oteld_proto::node::refusal::Reason;
 use oteld_proto::node::{AppendReply, AppendRequest, Envelope};
 use oteld_store::batch::{Batch, PartRows};
-use oteld_store::model::Shard;
+use oteld_store::model::{Shard, Signal, Tenant};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,6 +25,7 @@ use super::route::route;
 use crate::rpc::fence::{carry, replica_bytes};
 use crate::rpc::peers::Peers;
 use crate::rpc::service::StorageParts;
+use crate::server::retention::metadata_signal;
 use crate::view::ClusterView;
 
 /// Pause before the replicas that did not acknowledge are tried again; it doubles up to the second.
@@ -76,6 +77,10 @@ impl Ingest for Replicator {
             outcome?;
         }
         Ok(())
+    }
+
+    fn floor(&self, tenant: &Tenant, signal: Signal) -> u64 {
+        self.view.state().floor(&tenant.0, metadata_signal(signal))
     }
 }
 
