@@ -62,7 +62,7 @@ pub enum DevError {
     Telemetry(String),
     #[error(
         "the cluster did not form within {} s ({reasons}); {data_dir} may hold another cluster's data, or that of \
-         nodes at other addresses (--nodes, --node-port): start as before, or with an empty directory",
+         more nodes (--nodes): start as before, or with an empty directory",
         FORM_WAIT.as_secs()
     )]
     NotFormed { data_dir: String, reasons: String },

@@ -133,7 +133,7 @@ impl MetaHandle {
         let log = my.roles.meta.then(|| options.log.clone());
         let (saved, directory) = open_directory(&env, dir, log).await?;
         let inner = Arc::new(Inner {
-            channels: Channels::new(env.net),
+            channels: Channels::new(env.net, &options.members),
             my,
             options,
             dir: dir.to_owned(),

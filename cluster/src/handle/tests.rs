@@ -210,6 +210,30 @@ fn the_group_goes_on_without_its_leader_and_takes_it_back() {
 }
 
 #[test]
+fn members_that_all_moved_at_once_find_each_other() {
+    let mut places = places();
+    let processes = start_all(&places);
+    assert_eq!(processes[0].set("x", "1").expect("is applied"), Applied::Done);
+    drop(processes);
+    for place in &mut places {
+        place.address = self::place(&place.name, true).address;
+    }
+    let processes = start_all(&places);
+    assert_eq!(processes[0].set("x", "2").expect("is applied"), Applied::Done);
+    for process in &processes {
+        process.wait(|state| {
+            setting(state, "x") == Some("2")
+                && places.iter().all(|place| state.nodes.values().any(|node| node.address == place.address))
+        });
+    }
+    let recorded = processes[0].wait_status(|status| {
+        let at = |place: &Place| status.members.iter().any(|member| member.address == place.address);
+        status.members.len() == 3 && places.iter().all(at)
+    });
+    assert!(recorded.leader.is_some());
+}
+
+#[test]
 fn a_member_that_lags_behind_the_log_catches_up_by_a_snapshot() {
     let places = places();
     let mut rest = start_all(&places);
