@@ -150,6 +150,8 @@ fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<Director
             return Err(OpenError::Io { what: format!("cannot lock {}", options.dir.display()), source });
         }
     };
+    let clean = |dir: &Path| OpenError::io(format!("cannot clean {}", dir.display()));
+    disk.remove_interrupted(&options.dir).map_err(clean(&options.dir))?;
     Ok(lock)
 }
 
