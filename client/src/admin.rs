@@ -28,6 +28,20 @@ pub struct ClusterStatus {
     /// By name.
     pub nodes: Vec<NodeStatus>,
     pub shards: ShardTotals,
+    /// How long data is kept, by signal.
+    #[serde(default)]
+    pub retention: Vec<RetentionStatus>,
+}
+
+/// How long a signal is kept, for tenants without a retention of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionStatus {
+    /// `metrics`, `logs` or `traces`.
+    pub signal: String,
+    /// 0 is for ever.
+    pub seconds: u64,
+    /// Event time below which nothing exists.
+    pub floor_unix_nano: u64,
 }
 
 /// What a user of the cluster has to expect.

@@ -49,6 +49,7 @@ fn status(verdict: Verdict) -> ClusterStatus {
         },
         nodes: vec![node("storage-1", NodeState::Active), node("storage-3", NodeState::Unreachable)],
         shards: ShardTotals { total: 64, under_replicated: if healthy { 0 } else { 64 }, moving: 0 },
+        retention: vec![],
     }
 }
 

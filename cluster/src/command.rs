@@ -122,6 +122,10 @@ pub enum Command {
         signal: Signal,
         floor_unix_nano: u64,
     },
+    /// The time that a majority of the storage nodes have reached: raises every floor that retention asks for by then.
+    AdvanceTime {
+        unix_nano: u64,
+    },
     /// A majority agrees on a window's rows. `expect` is the shard's epoch, `agreed` the stores with that digest.
     SealWindow {
         signal: Signal,

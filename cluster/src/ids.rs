@@ -173,6 +173,19 @@ pub enum Signal {
     Traces,
 }
 
+impl Signal {
+    pub const ALL: [Signal; 3] = [Signal::Metrics, Signal::Logs, Signal::Traces];
+
+    /// As in names of settings and readings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signal::Metrics => "metrics",
+            Signal::Logs => "logs",
+            Signal::Traces => "traces",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

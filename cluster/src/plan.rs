@@ -65,8 +65,13 @@ mod tests {
 
     fn cluster(nodes: u64, index: &mut u64) -> ClusterState {
         let mut state = ClusterState::default();
-        let settings =
-            Settings { replication_factor: 3, shards: 32, expected_storage_nodes: 3, split_version: 1 };
+        let settings = Settings {
+            replication_factor: 3,
+            shards: 32,
+            expected_storage_nodes: 3,
+            split_version: 1,
+            ..Settings::default()
+        };
         apply(
             &mut state,
             index,

@@ -9,7 +9,9 @@ use oteld_env::Env;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Config, ConfigError, ListenConfig, MetaConfig, NodeConfig, Role, TelemetryConfig};
+use crate::config::{
+    Config, ConfigError, ListenConfig, MetaConfig, NodeConfig, RetentionConfig, Role, TelemetryConfig,
+};
 use crate::server::{Node, StartError};
 use crate::telemetry;
 
@@ -42,6 +44,9 @@ pub struct DevOptions {
     /// First of the ports on 127.0.0.1 that the nodes use among themselves, one each
     #[arg(long, default_value_t = 7070)]
     pub node_port: u16,
+    /// How long a new cluster keeps data: such as 36h, 30d or 2w
+    #[arg(long, default_value = "forever")]
+    pub retention: String,
     /// Do not send the cluster's own telemetry into itself
     #[arg(long)]
     pub no_self_telemetry: bool,
@@ -57,7 +62,7 @@ pub enum DevError {
     Telemetry(String),
     #[error(
         "the cluster did not form within {} s ({reasons}); {data_dir} may hold another cluster's data, or that of \
-         nodes at other addresses (--nodes, --node-port): start as before, or with an empty directory",
+         more nodes (--nodes): start as before, or with an empty directory",
         FORM_WAIT.as_secs()
     )]
     NotFormed { data_dir: String, reasons: String },
@@ -83,7 +88,7 @@ pub async fn run(env: Env, options: DevOptions) -> Result<(), DevError> {
             () = until_signal() => return Ok(()),
         }
     }
-    say(&welcome(&options));
+    say(&welcome(&options, &nodes[0].retention()));
     until_signal().await;
     say("Stopping: finishing what is under way and closing the stores.\n");
     telemetry.stop();
@@ -121,6 +126,7 @@ fn configs(options: &DevOptions) -> Vec<Config> {
             node: address(index),
         },
         meta: meta.clone(),
+        retention: RetentionConfig::all(&options.retention),
         ..Config::default()
     };
     let mut configs: Vec<Config> = (0..options.nodes)
@@ -138,11 +144,11 @@ fn configs(options: &DevOptions) -> Vec<Config> {
     configs
 }
 
-fn welcome(options: &DevOptions) -> String {
+fn welcome(options: &DevOptions, retention: &str) -> String {
     let DevOptions { nodes, data_dir, otlp_grpc, otlp_http, query, .. } = options;
     let replicas = (*nodes).min(3);
     format!(
-        r#"oteld is ready: {nodes} storage nodes ({replicas} replicas a shard), a meta group of {nodes} and a front; data in {}
+        r#"oteld is ready: {nodes} storage nodes ({replicas} replicas a shard), a meta group of {nodes} and a front; data in {}, kept: {retention}
 
   send OTLP    gRPC http://{otlp_grpc}   HTTP http://{otlp_http}
   query        http://{query}/prometheus  /loki  /jaeger  /tempo

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::batch::{Batch, FormatError};
-use crate::engine::{Engine, Frozen, State, floor_of};
+use crate::engine::{Engine, Frozen, State};
 use crate::error::{AppendError, StoreError};
+use crate::floors::floor_of;
 use crate::ids::{Check, Origin, PartId};
 use crate::memtable::MemPart;
 use crate::model::{Signal, Window};

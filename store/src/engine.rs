@@ -13,25 +13,18 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use crate::append::Command;
 use crate::definitions::Definitions;
 use crate::error::{AppendError, StoreError};
+use crate::floors::Floors;
 use crate::ids::IdIndex;
 use crate::manifest::log::ManifestLog;
 use crate::manifest::{FenceEntry, Manifest};
 use crate::memtable::Memtable;
-use crate::model::{Shard, Signal, Tenant, Window};
+use crate::model::{Shard, Signal, Window};
 use crate::options::StoreOptions;
 use crate::position::{Boot, Position, ReplicaId};
 use crate::segments::{OpenSegment, SegmentSet, Trash};
 use crate::tail::TailIndex;
 use crate::wal::WalEnd;
 use crate::wal::writer::is_full;
-
-/// Retention floors, as the manifest holds them.
-pub(crate) type Floors = BTreeMap<Signal, BTreeMap<Tenant, u64>>;
-
-/// Event time below which rows of a tenant do not exist.
-pub(crate) fn floor_of(floors: &Floors, signal: Signal, tenant: &Tenant) -> u64 {
-    floors.get(&signal).and_then(|tenants| tenants.get(tenant)).copied().unwrap_or(0)
-}
 
 /// Whether appends are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 
 use crate::batch::Batch;
 use crate::compaction::merge::SortedRows;
-use crate::engine::{Engine, Floors, Frozen, floor_of, segments_dir, wal_dir};
+use crate::engine::{Engine, Frozen, segments_dir, wal_dir};
 use crate::error::StoreError;
+use crate::floors::{Floors, floor_of};
 use crate::manifest::SegmentMeta;
 use crate::memtable::{MemPart, Memtable};
 use crate::model::{RequestId, Rows, Shard, Signal, Tenant, Window};

@@ -13,6 +13,7 @@ pub mod options;
 pub mod error;
 pub mod position;
 pub mod store;
+mod floors;
 mod engine;
 mod append;
 mod ids;
@@ -35,6 +36,7 @@ pub mod status;
 
 pub use append::Appended;
 pub use error::{AppendError, OpenError, StoreError, TailError};
+pub use floors::Floors;
 pub use manifest::FenceEntry;
 pub use options::StoreOptions;
 pub use position::{Boot, Position, ReplicaId};

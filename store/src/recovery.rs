@@ -98,7 +98,7 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         segments: Arc::new(segments),
         tail: rebuild.tail,
         position: Position { boot: boot.counter, n: 0 },
-        floors: Arc::new(next.floors.clone()),
+        floors: Arc::new(next.all_floors()),
         entries: next.entries.clone(),
         ends: next.ends(),
         cursors: rebuild.cursors,
@@ -128,7 +128,7 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         segments: Arc::default(),
         tail: TailIndex::default(),
         position: Position { boot: boot.counter, n: 0 },
-        floors: Arc::new(current.floors.clone()),
+        floors: Arc::new(current.all_floors()),
         entries: current.entries.clone(),
         ends: current.ends(),
         cursors: current.cursors.clone(),
@@ -146,13 +146,18 @@ fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<Director
         disk.create_dir_all(&dir).map_err(OpenError::io(format!("cannot make {}", dir.display())))?;
     }
     disk.sync_dir(&options.dir).map_err(OpenError::io(format!("cannot sync {}", options.dir.display())))?;
-    match disk.lock(&options.dir.join("LOCK")) {
-        Ok(lock) => Ok(DirectoryLock(lock)),
+    let lock = match disk.lock(&options.dir.join("LOCK")) {
+        Ok(lock) => DirectoryLock(lock),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(OpenError::Locked { dir: options.dir.display().to_string() })
+            return Err(OpenError::Locked { dir: options.dir.display().to_string() });
         }
-        Err(source) => Err(OpenError::Io { what: format!("cannot lock {}", options.dir.display()), source }),
-    }
+        Err(source) => {
+            return Err(OpenError::Io { what: format!("cannot lock {}", options.dir.display()), source });
+        }
+    };
+    let clean = |dir: &Path| OpenError::io(format!("cannot clean {}", dir.display()));
+    disk.remove_interrupted(&options.dir).map_err(clean(&options.dir))?;
+    Ok(lock)
 }
 
 /// A directory without a manifest becomes a new replica, unless it holds somebody's data.

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Floors, floor_of};
+use crate::engine::Engine;
 use crate::error::StoreError;
+use crate::floors::{Floors, floor_of};
 use crate::model::{Signal, Tenant, Window};
 
 impl Engine {
@@ -59,7 +60,8 @@ mod tests {
     fn a_window_expires_when_it_is_below_the_floor_of_everyone_in_it() {
         let (one, other) = (Tenant::new("one"), Tenant::new("other"));
         let end = Window(5).end_unix_nano();
-        let floors = Floors::from([(Signal::Logs, [(one.clone(), end), (other.clone(), end - 1)].into())]);
+        let own = [(Signal::Logs, [(one.clone(), end), (other.clone(), end - 1)].into())].into();
+        let floors = Floors { own, ..Floors::default() };
         let expired =
             |signal, tenants: &[&Tenant]| is_expired(&floors, signal, Window(5), tenants.iter().copied());
         assert!(expired(Signal::Logs, &[&one]));

@@ -13,6 +13,7 @@ use crate::append::{self, Appended, Command};
 use crate::batch::Batch;
 use crate::engine::{Engine, WriteState};
 use crate::error::{AppendError, OpenError, StoreError, TailError};
+use crate::floors::Floors;
 use crate::ids::{Origin, PartId};
 use crate::manifest::FenceEntry;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
@@ -448,27 +449,20 @@ impl Store {
         Pin::new(&self.engine().state.lock())
     }
 
-    /// Raises the retention floor of a tenant and signal, durably; it never falls. Rows below it, in nanoseconds
-    /// of event time, do not exist any more for later pins.
+    /// Takes the floors of the metadata, durably; none falls, and those of an older state than the last are not taken.
+    /// Rows below do not exist any more for later pins.
     ///
     /// # Errors
     /// Those of the disk.
-    pub async fn raise_floor(
-        &self,
-        tenant: &Tenant,
-        signal: Signal,
-        unix_nano: u64,
-    ) -> Result<(), StoreError> {
-        let published = tenant.clone();
-        let tenant = tenant.clone();
+    pub async fn raise_floors(&self, floors: Floors) -> Result<(), StoreError> {
+        if !Floors::clone(&self.engine().state.lock().floors).raise(&floors) {
+            return Ok(());
+        }
+        let published = floors.clone();
         self.engine()
             .commit(
-                move |manifest| manifest.raise_floor(&tenant, signal, unix_nano),
-                move |state| {
-                    let floors = Arc::make_mut(&mut state.floors);
-                    let floor = floors.entry(signal).or_default().entry(published).or_default();
-                    *floor = unix_nano.max(*floor);
-                },
+                move |manifest| manifest.raise_floors(&floors),
+                move |state| Arc::make_mut(&mut state.floors).raise(&published),
             )
             .await?;
         self.engine().wake_compaction.notify_one();
@@ -477,7 +471,7 @@ impl Store {
 
     /// The retention floor of a tenant and signal, in nanoseconds of event time; 0 where there is none.
     pub fn floor(&self, tenant: &Tenant, signal: Signal) -> u64 {
-        crate::engine::floor_of(&self.engine().state.lock().floors, signal, tenant)
+        self.engine().state.lock().floors.of(signal, tenant)
     }
 
     /// Sizes, counts and health.

@@ -1,5 +1,6 @@
 //! Asking the leader, wherever it is: members that are known are tried in turn and point to the leader.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ impl Inner {
         let deadline = Instant::now() + timeout;
         let mut reason = "no member is known".to_owned();
         let mut hint: Option<String> = None;
+        // Members that moved are pointed to where they were until the group has recorded where they are.
+        let mut silent: BTreeSet<String> = BTreeSet::new();
         loop {
             let mut round = self.candidates();
             if let Some(hint) = hint.take() {
@@ -99,7 +102,7 @@ impl Inner {
                     }
                     Ok(Ok(Reply::NotLeader(leader))) => {
                         reason = format!("{address} does not lead");
-                        if !leader.is_empty() && leader != address {
+                        if !leader.is_empty() && leader != address && !silent.contains(&leader) {
                             hint = Some(leader);
                             break;
                         }
@@ -112,8 +115,14 @@ impl Inner {
                         return Err(AskError::Unknown(format!("{address} did not answer in {patience:?}")));
                     }
                     Ok(Ok(Reply::Unknown(why))) => reason = format!("{address}: {why}"),
-                    Ok(Err(status)) => reason = format!("{address}: {}", status.message()),
-                    Err(_) => reason = format!("{address} did not answer in {patience:?}"),
+                    Ok(Err(status)) => {
+                        reason = format!("{address}: {}", status.message());
+                        silent.insert(address);
+                    }
+                    Err(_) => {
+                        reason = format!("{address} did not answer in {patience:?}");
+                        silent.insert(address);
+                    }
                 }
             }
             self.leader.lock().take();

@@ -62,6 +62,7 @@ impl Directory {
             io::ErrorKind::WouldBlock => DirectoryError::InUse(dir.to_owned()),
             _ => error.into(),
         })?;
+        env.disk.remove_interrupted(dir)?;
         let (log, found) = match open_log(env, dir, kind)? {
             Ok(log) => {
                 let found = match examine(env, dir, &*log) {

@@ -172,11 +172,12 @@ fn registration(inner: &Inner) -> Command {
 pub(super) async fn heartbeat(inner: Arc<Inner>) {
     loop {
         let name = inner.my.name.clone();
+        let time_unix_nano = inner.env.clock.now_unix_nanos();
         if inner.member().is_some_and(|member| member.leads()) {
-            inner.heard_from(name);
+            inner.heard_from(name, time_unix_nano);
         } else {
             let ask = inner.ask_leader(HEARTBEAT_TIMEOUT, true, |mut client| {
-                let request = HeartbeatRequest { name: name.clone() };
+                let request = HeartbeatRequest { name: name.clone(), time_unix_nano };
                 async move {
                     let reply = client.heartbeat(request).await?.into_inner();
                     Ok(reply

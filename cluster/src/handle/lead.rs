@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inner;
+use super::retain::RetentionWatch;
 use crate::command::{Applied, Command};
 use crate::ids::{ClusterId, Incarnation, MetaId};
 use crate::membership::{MetaNode, leaving, next_voters};
@@ -19,6 +20,7 @@ const LAG_MAX: u64 = 64;
 
 /// Runs until the handle is closed; idle while this member does not lead.
 pub(super) async fn run(inner: Arc<Inner>) {
+    let mut retention = RetentionWatch::default();
     loop {
         tokio::time::sleep(PAUSE).await;
         let Some(member) = inner.member() else { continue };
@@ -29,19 +31,20 @@ pub(super) async fn run(inner: Arc<Inner>) {
             return;
         }
         if !member.leads() {
+            retention = RetentionWatch::default();
             continue;
         }
-        if let Err(error) = step(&inner, &member).await {
+        if let Err(error) = step(&inner, &member, &mut retention).await {
             tracing::debug!(%error, "a step of the leader is to be repeated");
         }
     }
 }
 
-async fn step(inner: &Inner, member: &Member) -> Result<(), WriteError> {
+async fn step(inner: &Inner, member: &Member, retention: &mut RetentionWatch) -> Result<(), WriteError> {
     let timeout = inner.options.timing.propose;
     let state = member.watch().borrow().clone();
     change_members(member, &state, timeout).await?;
-    if let Some(command) = next_command(inner, member, &state) {
+    if let Some(command) = next_command(inner, member, &state).or_else(|| retention.next(inner, &state)) {
         let answer = member.write(command, timeout).await?;
         if let Err(rejected) = answer {
             tracing::warn!(%rejected, "a step of the leader was refused");

@@ -7,6 +7,7 @@ mod directory;
 mod follow;
 mod lead;
 mod options;
+mod retain;
 mod service;
 mod status;
 
@@ -92,7 +93,16 @@ struct Inner {
     /// Where the leader was last found.
     leader: Mutex<Option<String>>,
     /// When the leader heard from each node, by name; meaningless on others.
-    heartbeats: Mutex<BTreeMap<String, Instant>>,
+    heartbeats: Mutex<BTreeMap<String, Heartbeat>>,
+    /// Why the leader lets retention wait; meaningless on others.
+    retention_waits: Mutex<Option<String>>,
+}
+
+/// What the leader heard from a node last.
+struct Heartbeat {
+    at: Instant,
+    /// What the node's clock showed.
+    time_unix_nano: u64,
 }
 
 struct Running(Mutex<Vec<JoinHandle<()>>>);
@@ -123,7 +133,7 @@ impl MetaHandle {
         let log = my.roles.meta.then(|| options.log.clone());
         let (saved, directory) = open_directory(&env, dir, log).await?;
         let inner = Arc::new(Inner {
-            channels: Channels::new(env.net),
+            channels: Channels::new(env.net, &options.members),
             my,
             options,
             dir: dir.to_owned(),
@@ -136,6 +146,7 @@ impl MetaHandle {
             failed: watch::Sender::new(None),
             leader: Mutex::new(None),
             heartbeats: Mutex::new(BTreeMap::new()),
+            retention_waits: Mutex::new(None),
             env,
         });
         let spawner = inner.env.tasks;
@@ -273,9 +284,9 @@ impl Inner {
         cluster.map(|id| Bytes::copy_from_slice(&id.0.to_be_bytes())).unwrap_or_default()
     }
 
-    fn heard_from(&self, name: String) {
+    fn heard_from(&self, name: String, time_unix_nano: u64) {
         if self.state.borrow().node_by_name(&name).is_some() {
-            self.heartbeats.lock().insert(name, Instant::now());
+            self.heartbeats.lock().insert(name, Heartbeat { at: Instant::now(), time_unix_nano });
         }
     }
 

@@ -159,7 +159,8 @@ impl Meta for MetaService {
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatReply>, Status> {
         if self.inner.member().is_some_and(|member| member.leads()) {
-            self.inner.heard_from(request.into_inner().name);
+            let HeartbeatRequest { name, time_unix_nano } = request.into_inner();
+            self.inner.heard_from(name, time_unix_nano);
             return Ok(Response::new(HeartbeatReply { not_leader: None }));
         }
         Ok(Response::new(HeartbeatReply { not_leader: Some(self.not_leader()) }))

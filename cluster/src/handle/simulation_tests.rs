@@ -68,7 +68,13 @@ fn env(seed: u64) -> Env {
 
 async fn open(name: &str, env: Env, dir: &Path, log: MetaLog) -> MetaHandle {
     let founder = |name: &str| Founder { name: name.to_owned(), address: format!("{name}:{PORT}") };
-    let settings = Settings { replication_factor: 3, shards: 4, expected_storage_nodes: 3, split_version: 1 };
+    let settings = Settings {
+        replication_factor: 3,
+        shards: 4,
+        expected_storage_nodes: 3,
+        split_version: 1,
+        ..Settings::default()
+    };
     let mut options = MetaOptions::new(MEMBERS.map(founder).into(), settings);
     options.log = log;
     let meta = MEMBERS.contains(&name);

@@ -6,8 +6,8 @@ use oteld_proto::meta::{MemberStatus as MemberMessage, NodeHeartbeat, StatusRepl
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Inner;
 use super::service::member_message;
+use super::{Heartbeat, Inner};
 use crate::ids::MetaId;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +26,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// Milliseconds since the leader heard from each node, by name; empty from any other member.
     pub heartbeats: Vec<(String, u64)>,
+    /// Why the leader lets retention wait; `None` where it does not, and from any other member.
+    pub retention_waits: Option<String>,
 }
 
 /// One member.
@@ -59,6 +61,7 @@ impl From<StatusReply> for Status {
             purged_index: reply.purged_index,
             members: reply.members.into_iter().map(member).collect(),
             heartbeats: reply.heartbeats.into_iter().map(|beat| (beat.name, beat.age_millis)).collect(),
+            retention_waits: Some(reply.retention_waits).filter(|why| !why.is_empty()),
         }
     }
 }
@@ -80,9 +83,9 @@ pub(super) fn message(inner: &Inner) -> StatusReply {
         MemberMessage { member: Some(member_message(id, node, voter)), role: role.to_owned(), matched_index }
     };
     let now = Instant::now();
-    let age = |(name, at): (&String, &Instant)| NodeHeartbeat {
+    let age = |(name, heard): (&String, &Heartbeat)| NodeHeartbeat {
         name: name.clone(),
-        age_millis: now.saturating_duration_since(*at).as_millis() as u64,
+        age_millis: now.saturating_duration_since(heard.at).as_millis() as u64,
     };
     StatusReply {
         member: member.id.0,
@@ -94,6 +97,7 @@ pub(super) fn message(inner: &Inner) -> StatusReply {
         purged_index: metrics.purged.map_or(0, |log_id| log_id.index),
         members: member.members().into_iter().map(status).collect(),
         heartbeats: if leads { inner.heartbeats.lock().iter().map(age).collect() } else { Vec::new() },
+        retention_waits: inner.retention_waits.lock().clone().filter(|_| leads).unwrap_or_default(),
     }
 }
 

@@ -49,7 +49,13 @@ fn places() -> Vec<Place> {
 fn options(places: &[Place]) -> MetaOptions {
     let founder = |place: &Place| Founder { name: place.name.clone(), address: place.address.clone() };
     let members = places.iter().filter(|place| place.roles.meta).map(founder).collect();
-    let settings = Settings { replication_factor: 3, shards: 8, expected_storage_nodes: 3, split_version: 1 };
+    let settings = Settings {
+        replication_factor: 3,
+        shards: 8,
+        expected_storage_nodes: 3,
+        split_version: 1,
+        ..Settings::default()
+    };
     let mut options = MetaOptions::new(members, settings);
     options.timing = Timing {
         heartbeat: Duration::from_millis(100),
@@ -201,6 +207,30 @@ fn the_group_goes_on_without_its_leader_and_takes_it_back() {
     let again = start_all(&places);
     let state = again[0].run(again[0].handle.read()).expect("reads after a restart of all");
     assert_eq!((state.cluster, setting(&state, "x")), (cluster, Some("2")));
+}
+
+#[test]
+fn members_that_all_moved_at_once_find_each_other() {
+    let mut places = places();
+    let processes = start_all(&places);
+    assert_eq!(processes[0].set("x", "1").expect("is applied"), Applied::Done);
+    drop(processes);
+    for place in &mut places {
+        place.address = self::place(&place.name, true).address;
+    }
+    let processes = start_all(&places);
+    assert_eq!(processes[0].set("x", "2").expect("is applied"), Applied::Done);
+    for process in &processes {
+        process.wait(|state| {
+            setting(state, "x") == Some("2")
+                && places.iter().all(|place| state.nodes.values().any(|node| node.address == place.address))
+        });
+    }
+    let recorded = processes[0].wait_status(|status| {
+        let at = |place: &Place| status.members.iter().any(|member| member.address == place.address);
+        status.members.len() == 3 && places.iter().all(at)
+    });
+    assert!(recorded.leader.is_some());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Raft, by openraft over tonic, with its log in sled. No other module knows either of the two.
 
+mod addresses;
 mod log_backend;
 mod log_store;
 mod member;

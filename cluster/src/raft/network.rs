@@ -20,9 +20,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use super::addresses::Addresses;
 use super::{Types, pack};
 use crate::ids::MetaId;
-use crate::membership::MetaNode;
+use crate::membership::{Founder, MetaNode};
 
 /// Longest message between members: a whole state.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -33,16 +34,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Pause before a member that could not be reached is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// One lazy connection per address. Cheap to clone.
+/// One lazy connection per address, and where members are tried. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Channels {
     net: Net,
+    addresses: Arc<Addresses>,
     open: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Channels {
-    pub(crate) fn new(net: Net) -> Self {
-        Channels { net, open: Arc::default() }
+    /// `members`: the configured ones.
+    pub(crate) fn new(net: Net, members: &[Founder]) -> Self {
+        Channels { net, addresses: Arc::new(Addresses::new(members)), open: Arc::default() }
     }
 
     /// A client of the member at `address` (`host:port`); it connects with its first request.
@@ -96,9 +99,10 @@ impl Link {
         E: std::error::Error + DeserializeOwned,
     {
         let unreachable = |error: &tonic::Status| RPCError::Unreachable(Unreachable::new(error));
+        let attempt = self.channels.addresses.attempt(self.target, &self.node);
         let mut client = self
             .channels
-            .client(&self.node.address)
+            .client(&attempt.address)
             .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         let request = RaftRequest {
             call: call.into(),
@@ -107,6 +111,7 @@ impl Link {
             packed: pack(request).into(),
         };
         let reply = client.raft(request).await.map_err(|status| unreachable(&status))?;
+        attempt.answered();
         let result: Result<T, E> = rmp_serde::from_slice(&reply.into_inner().packed)
             .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))

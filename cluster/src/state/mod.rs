@@ -6,6 +6,7 @@
 
 mod moves;
 mod nodes;
+mod retention;
 mod shards;
 mod split;
 mod tenants;
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Applied, Command, Rejected};
 use crate::ids::{ClusterId, Epoch, Incarnation, MetaId, MoveId, NodeId, ReplicaId, ShardId, Signal};
 use crate::shard_map::{Entry, Member};
+
+pub use retention::retention_setting;
 
 /// The feature level of this binary: the highest that it understands.
 pub const FEATURE_LEVEL: u32 = 1;
@@ -43,6 +46,10 @@ pub struct ClusterState {
     pub last_split: Option<MoveId>,
     pub tenants: BTreeMap<String, TenantEntry>,
     pub windows: BTreeMap<Signal, BTreeMap<u64, BTreeMap<ShardId, SealedWindow>>>,
+    /// The time that a majority of the storage nodes had reached, in nanoseconds, as floors saw it last.
+    pub time_unix_nano: u64,
+    /// Floors of every tenant that has no retention of its own, in nanoseconds of event time.
+    pub floors: BTreeMap<Signal, u64>,
     /// Named settings that parts of a node read at run time.
     pub options: BTreeMap<String, String>,
     /// Every time an operator accepted the loss of data.
@@ -63,6 +70,9 @@ pub struct Settings {
     pub expected_storage_nodes: u32,
     /// Version of the pure function that splits a request into parts.
     pub split_version: u32,
+    /// How long data is kept, in seconds; absent or 0 is for ever. The settings `retention.<signal>` count instead
+    /// where there are any.
+    pub retention_seconds: BTreeMap<Signal, u64>,
 }
 
 /// A node of the cluster.
@@ -162,7 +172,7 @@ pub struct Split {
 #[serde(default)]
 pub struct TenantEntry {
     pub limits: Limits,
-    /// Event time in nanoseconds; rows below do not exist anywhere.
+    /// Event time in nanoseconds; rows below do not exist anywhere, see [`ClusterState::floor`].
     pub floors: BTreeMap<Signal, u64>,
     /// SHA-256 of its bearer tokens, in hexadecimal.
     pub tokens: BTreeSet<String>,
@@ -175,6 +185,7 @@ pub struct Limits {
     pub ingest_bytes_per_second: Option<u64>,
     pub series_max: Option<u64>,
     pub query_bytes_max: Option<u64>,
+    /// How long data is kept, instead of the cluster's; 0 is for ever.
     pub retention_seconds: BTreeMap<Signal, u64>,
 }
 
@@ -267,6 +278,7 @@ impl ClusterState {
             Command::RaiseFloor { tenant, signal, floor_unix_nano } => {
                 self.raise_floor(tenant, signal, floor_unix_nano)
             }
+            Command::AdvanceTime { unix_nano } => Ok(self.advance_time(unix_nano)),
             Command::SetSetting { name, expect, to } => self.set_setting(name, expect, to),
             Command::SealWindow { signal, window, shard, expect, digest, rows, agreed } => {
                 self.seal_window((signal, window, shard), expect, digest, rows, &agreed)

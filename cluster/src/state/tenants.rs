@@ -1,8 +1,9 @@
 //! Tenants and named settings.
 
-use super::{ClusterState, Limits};
+use super::{ClusterState, Limits, retention};
 use crate::command::{Applied, Rejected};
 use crate::ids::Signal;
+use crate::retention::parse_retention;
 
 /// Longest name or value of a setting, tenant name or token hash, in bytes.
 pub(super) const TEXT_LENGTH_MAX: usize = 4096;
@@ -10,9 +11,15 @@ pub(super) const TEXT_LENGTH_MAX: usize = 4096;
 impl ClusterState {
     pub(super) fn set_limits(&mut self, tenant: String, limits: Limits) -> Result<Applied, Rejected> {
         check_text("tenant", &tenant)?;
-        let entry = self.tenants.entry(tenant).or_default();
-        if entry.limits == limits {
+        let known = self.tenants.get(&tenant).map(|entry| &entry.limits);
+        if known.unwrap_or(&Limits::default()) == &limits {
             return Ok(Applied::Unchanged);
+        }
+        let entry = self.tenants.entry(tenant).or_default();
+        // From here on the tenant's own floors count: they begin where those of everyone are.
+        for signal in limits.retention_seconds.keys() {
+            let floor = entry.floors.entry(*signal).or_default();
+            *floor = self.floors.get(signal).copied().unwrap_or(0).max(*floor);
         }
         entry.limits = limits;
         Ok(Applied::Done)
@@ -49,8 +56,7 @@ impl ClusterState {
         floor_unix_nano: u64,
     ) -> Result<Applied, Rejected> {
         check_text("tenant", &tenant)?;
-        let known = self.tenants.get(&tenant).and_then(|entry| entry.floors.get(&signal));
-        if floor_unix_nano <= known.copied().unwrap_or(0) {
+        if floor_unix_nano <= self.floor(&tenant, signal) {
             return Ok(Applied::Unchanged);
         }
         self.tenants.entry(tenant).or_default().floors.insert(signal, floor_unix_nano);
@@ -67,6 +73,9 @@ impl ClusterState {
         if to.as_ref().is_some_and(|value| value.len() > TEXT_LENGTH_MAX) {
             let reason = format!("its value is longer than {TEXT_LENGTH_MAX} bytes");
             return Err(Rejected::Invalid(name, reason));
+        }
+        if let (Some(_), Some(value)) = (retention::signal_of(&name), &to) {
+            parse_retention(value).map_err(|error| Rejected::Invalid(name.clone(), error.to_string()))?;
         }
         let actual = self.options.get(&name);
         if actual == to.as_ref() {

@@ -7,8 +7,13 @@ use crate::placement::plan_initial;
 
 fn formed(nodes: u64, shards: u32) -> ClusterState {
     let mut state = ClusterState::default();
-    let settings =
-        Settings { replication_factor: 3, shards, expected_storage_nodes: nodes as u32, split_version: 1 };
+    let settings = Settings {
+        replication_factor: 3,
+        shards,
+        expected_storage_nodes: nodes as u32,
+        split_version: 1,
+        ..Settings::default()
+    };
     let init = Command::InitCluster { cluster: ClusterId(1), settings, next_meta: MetaId(4) };
     assert_eq!(state.apply(1, init), Ok(Applied::Done));
     for node in 1..=nodes {
@@ -225,6 +230,44 @@ fn a_floor_never_falls() {
     assert_eq!(state.tenants["t"].floors[&Signal::Logs], 10);
 }
 
+const HOUR_NANOS: u64 = 3600 * 1_000_000_000;
+/// A time in the middle of a window.
+const NOW: u64 = 10_001 * HOUR_NANOS;
+
+#[test]
+fn time_raises_the_floors_of_everyone_and_of_tenants_with_a_retention_of_their_own() {
+    let mut state = formed(1, 1);
+    let set = |to: &str| Command::SetSetting {
+        name: retention_setting(Signal::Logs).into(),
+        expect: None,
+        to: Some(to.into()),
+    };
+    let advance = |unix_nano| Command::AdvanceTime { unix_nano };
+    assert_eq!(state.apply(11, advance(NOW)), Ok(Applied::Done));
+    assert_eq!(state.floor("t", Signal::Logs), 0, "what nobody limited is kept for ever");
+    assert!(matches!(state.apply(12, set("a while")), Err(Rejected::Invalid(..))));
+    assert_eq!(state.apply(13, set("100h")), Ok(Applied::Done));
+    assert_eq!(state.apply(14, advance(NOW)), Ok(Applied::Done), "due in the same window");
+    assert_eq!(state.apply(15, advance(NOW + HOUR_NANOS / 2)), Ok(Applied::Unchanged));
+    assert_eq!(state.floor("t", Signal::Logs), 9_900 * HOUR_NANOS, "whole windows");
+    assert_eq!(state.floor("t", Signal::Metrics), 0);
+
+    let limits = |hours: u64| Command::SetLimits {
+        tenant: "t".into(),
+        limits: Limits { retention_seconds: [(Signal::Logs, hours * 3600)].into(), ..Limits::default() },
+    };
+    assert_eq!(state.apply(16, limits(500)), Ok(Applied::Done));
+    assert_eq!(state.floor("t", Signal::Logs), 9_900 * HOUR_NANOS, "what is gone does not come back");
+    assert_eq!(state.apply(17, advance(NOW + 200 * HOUR_NANOS)), Ok(Applied::Done));
+    assert_eq!(state.floor("t", Signal::Logs), 9_900 * HOUR_NANOS);
+    assert_eq!(state.floor("x", Signal::Logs), 10_100 * HOUR_NANOS);
+    assert_eq!(state.apply(18, limits(20)), Ok(Applied::Done));
+    assert_eq!(state.apply(19, advance(NOW + 200 * HOUR_NANOS)), Ok(Applied::Done));
+    assert_eq!(state.floor("t", Signal::Logs), 10_180 * HOUR_NANOS);
+    assert_eq!(state.apply(20, advance(NOW)), Ok(Applied::Done), "the clocks were set back");
+    assert_eq!(state.floor("t", Signal::Logs), 10_180 * HOUR_NANOS);
+}
+
 fn nodes_of(count: u64) -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(1..=count, 1..4)
 }
@@ -266,6 +309,23 @@ fn any_command() -> impl Strategy<Value = Command> {
             signal: Signal::Metrics,
             floor_unix_nano: floor
         }),
+        (0u64..40).prop_map(|hours| Command::AdvanceTime { unix_nano: hours * HOUR_NANOS }),
+        (0u64..9, 0u64..3).prop_map(|(hours, tenant)| Command::SetLimits {
+            tenant: ["t", "u", "v"][tenant as usize].into(),
+            limits: Limits {
+                retention_seconds: if hours < 8 {
+                    [(Signal::Metrics, hours * 3600)].into()
+                } else {
+                    BTreeMap::new()
+                },
+                ..Limits::default()
+            },
+        }),
+        prop::sample::select(vec!["2h", "8h", "forever"]).prop_map(|text| Command::SetSetting {
+            name: retention_setting(Signal::Metrics).into(),
+            expect: None,
+            to: Some(text.into()),
+        }),
     ]
 }
 
@@ -280,6 +340,10 @@ proptest! {
             prop_assert_eq!(&result, &copy.apply(index, command));
             if matches!(result, Err(_) | Ok(Applied::Unchanged)) {
                 prop_assert_eq!(&state, &before, "{:?} must change nothing", result);
+            }
+            for tenant in ["t", "u", "x"] {
+                let (was, is) = (before.floor(tenant, Signal::Metrics), state.floor(tenant, Signal::Metrics));
+                prop_assert!(was <= is, "the floor of {tenant} fell from {was} to {is}");
             }
             for (was, is) in before.shards.iter().zip(&state.shards) {
                 prop_assert!(was.entry.epoch <= is.entry.epoch);

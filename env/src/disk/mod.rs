@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 pub use real::RealDisk;
 pub use sim::{Fault, On, SimDisk};
 
+/// Extension of a file that is to replace another.
+const TEMPORARY: &str = "tmp";
+
 /// A file system. One real implementation, one simulated.
 pub trait Disk: Send + Sync + Debug {
     /// Makes the directory and those above it.
@@ -51,7 +54,8 @@ pub trait Disk: Send + Sync + Debug {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let dir = path.parent().unwrap_or_else(|| Path::new("."));
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
+        temporary.push(".");
+        temporary.push(TEMPORARY);
         let temporary = PathBuf::from(temporary);
         if self.exists(&temporary)? {
             self.remove_file(&temporary)?;
@@ -67,6 +71,14 @@ pub trait Disk: Send + Sync + Debug {
             return Err(error);
         }
         self.sync_dir(dir)
+    }
+
+    /// Removes what a [`Disk::replace`] that a crash interrupted left in `dir`. Only for who alone uses it.
+    fn remove_interrupted(&self, dir: &Path) -> io::Result<()> {
+        let files = self.list(dir)?;
+        let left =
+            files.iter().filter(|file| file.extension().is_some_and(|extension| extension == TEMPORARY));
+        left.map(PathBuf::as_path).try_for_each(|file| self.remove_file(file))
     }
 }
 

@@ -7,6 +7,8 @@
 //! directory, then forgets the rest. Handles and locks from before a crash are dead.
 
 mod content;
+mod faults;
+mod crash;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,34 +20,8 @@ use parking_lot::Mutex;
 use super::{Disk, DiskFile};
 use crate::Random;
 use content::Content;
-
-/// Unit in which a torn write is cut, in bytes.
-const SECTOR_BYTES: u64 = 512;
-
-/// What an operation may be made to do instead of its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The operation fails with `EIO`. A failed sync loses the pages it should have written: they can still be
-    /// read, and a later successful sync does not make them durable.
-    Io,
-    /// The operation fails with `ENOSPC`; a write keeps its first half.
-    NoSpace,
-    /// The power goes: this operation and all later ones fail until [`SimDisk::crash`].
-    PowerLoss,
-}
-
-/// Which operations [`SimDisk::inject`] counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On {
-    /// Creates, writes, length changes, renames, removals and syncs of files and directories.
-    AnyChange,
-    /// Writes to files.
-    Write,
-    /// Syncs of files.
-    Sync,
-    /// Reads of files.
-    Read,
-}
+pub use faults::{Fault, On};
+use faults::{Injected, error_of};
 
 /// An in-memory [`Disk`] with faults. Cheap to clone; clones share the files.
 #[derive(Clone, Debug)]
@@ -108,13 +84,6 @@ impl NameChange {
             }
         }
     }
-}
-
-#[derive(Debug)]
-struct Injected {
-    on: On,
-    after: u64,
-    fault: Fault,
 }
 
 impl SimDisk {
@@ -187,37 +156,6 @@ impl SimDisk {
 }
 
 impl Inner {
-    /// Counts an operation and says what fault it suffers.
-    fn strike(&mut self, on: On) -> Option<Fault> {
-        if self.powerless {
-            return Some(Fault::PowerLoss);
-        }
-        let changes = on != On::Read;
-        self.changes += u64::from(changes);
-        let mut struck = None;
-        self.faults.retain_mut(|injected| {
-            if injected.on != on && !(changes && injected.on == On::AnyChange) {
-                return true;
-            }
-            if injected.after > 0 {
-                injected.after -= 1;
-                return true;
-            }
-            struck = Some(injected.fault);
-            false
-        });
-        self.powerless |= struck == Some(Fault::PowerLoss);
-        struck
-    }
-
-    fn check(&mut self, on: On) -> io::Result<()> {
-        self.strike(on).map_or(Ok(()), |fault| Err(error_of(fault)))
-    }
-
-    fn check_power(&self) -> io::Result<()> {
-        if self.powerless { Err(error_of(Fault::PowerLoss)) } else { Ok(()) }
-    }
-
     fn find(&self, path: &Path) -> Option<u64> {
         self.dirs.get(parent(path))?.current.get(path).copied()
     }
@@ -244,62 +182,6 @@ impl Inner {
             .filter_map(|id| self.files.get(id))
             .map(|file| file.current.allocated_bytes())
             .sum()
-    }
-
-    fn crash(&mut self) {
-        self.generation += 1;
-        self.locks.clear();
-        self.faults.clear();
-        self.powerless = false;
-        for dir in self.dirs.values_mut() {
-            let kept = self.random.in_range(0..dir.unsynced.len() as u64 + 1) as usize;
-            for change in dir.unsynced.drain(..).take(kept) {
-                change.apply(&mut dir.durable);
-            }
-            dir.current = dir.durable.clone();
-        }
-        let named: Vec<u64> = self.dirs.values().flat_map(|dir| dir.current.values().copied()).collect();
-        self.files.retain(|id, _| named.contains(id));
-        for file in self.files.values_mut() {
-            for write in std::mem::take(&mut file.unsynced) {
-                keep_some(&self.random, &mut file.durable, &write);
-            }
-            file.current = file.durable.clone();
-        }
-    }
-}
-
-/// Applies an unsynced write as a crash may leave it: not at all, a run of its sectors, or whole.
-fn keep_some(random: &Random, durable: &mut Content, write: &Write) {
-    match write {
-        Write::Len(len) => {
-            if random.in_range(0..2) == 0 {
-                durable.set_len(*len);
-            }
-        }
-        Write::Bytes { offset, bytes } => {
-            let (start, end) = match random.in_range(0..3) {
-                0 => return,
-                1 => (0, bytes.len() as u64),
-                _ => {
-                    let sectors = (bytes.len() as u64).div_ceil(SECTOR_BYTES);
-                    let from = random.in_range(0..sectors + 1) * SECTOR_BYTES;
-                    let to = random.in_range(0..sectors + 1) * SECTOR_BYTES;
-                    (from.min(to), from.max(to).min(bytes.len() as u64))
-                }
-            };
-            if start < end {
-                durable.write(offset + start, &bytes[start as usize..end as usize]);
-            }
-        }
-    }
-}
-
-fn error_of(fault: Fault) -> io::Error {
-    match fault {
-        Fault::Io => io::Error::other("simulated I/O error"),
-        Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "simulated full disk"),
-        Fault::PowerLoss => io::Error::other("simulated power loss"),
     }
 }
 

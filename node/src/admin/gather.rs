@@ -44,6 +44,7 @@ impl Gatherer {
         let (answers, meta) = tokio::join!(answers, meta);
         let own: BTreeMap<NodeId, OwnStatus> = answers.into_iter().flatten().collect();
         let heartbeats = meta.iter().flat_map(|status| status.heartbeats.iter().cloned()).collect();
+        let retention_waits = meta.as_ref().and_then(|status| status.retention_waits.clone());
         let mut meta = meta_status(&state, meta.as_ref());
         // The leader still calls a member that is gone a follower.
         for member in &mut meta.members {
@@ -52,7 +53,7 @@ impl Gatherer {
                 member.role = MetaRole::Unreachable;
             }
         }
-        Gathered { meta, state: (*state).clone(), own, heartbeats }
+        Gathered { meta, state: (*state).clone(), own, heartbeats, retention_waits }
     }
 
     async fn ask(&self, id: NodeId, node: &Node) -> Option<(NodeId, OwnStatus)> {

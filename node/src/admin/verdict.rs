@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oteld_client::admin::{
     ClusterStatus, MetaMember, MetaRole, MetaStatus, NodeState, NodeStatus, ReplicaState, ReplicaStatus,
-    Role, ShardStatus, ShardTotals, Verdict,
+    RetentionStatus, Role, ShardStatus, ShardTotals, Verdict,
 };
-use oteld_cluster::ids::{NodeId, ReplicaId};
+use oteld_cluster::ids::{NodeId, ReplicaId, Signal};
 use oteld_cluster::shard_map::{Entry, Member};
 use oteld_cluster::state::{self, ClusterState};
 
@@ -21,6 +21,8 @@ pub struct Gathered {
     /// Milliseconds since each node's last heartbeat, by name.
     pub heartbeats: BTreeMap<String, u64>,
     pub meta: MetaStatus,
+    /// Why retention waits, if it does.
+    pub retention_waits: Option<String>,
 }
 
 /// The whole status, the verdict first.
@@ -37,7 +39,17 @@ pub fn cluster_status(gathered: &Gathered) -> ClusterStatus {
         meta: gathered.meta.clone(),
         nodes: node_statuses(gathered),
         shards: ShardTotals { total: shards_total, under_replicated, moving },
+        retention: retention(&gathered.state),
     }
+}
+
+fn retention(state: &ClusterState) -> Vec<RetentionStatus> {
+    let status = |signal: Signal| RetentionStatus {
+        signal: signal.name().to_owned(),
+        seconds: state.retention_seconds(signal),
+        floor_unix_nano: state.floors.get(&signal).copied().unwrap_or(0),
+    };
+    Signal::ALL.map(status).into()
 }
 
 /// All nodes that were not removed, by name.
@@ -149,6 +161,7 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     if gathered.meta.leader.is_none() {
         bad.push("the meta group has no leader: topology changes wait, ingest and queries go on".into());
     }
+    bad.extend(gathered.retention_waits.clone());
     for MetaMember { node, role, .. } in &gathered.meta.members {
         if *role == MetaRole::Unreachable {
             bad.push(format!("meta member {node} does not answer"));

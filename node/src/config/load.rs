@@ -223,6 +223,10 @@ mod tests {
         assert!(error.contains("meta.shards"), "{error}");
         let error = load_text("meta: {shards: 63}", &[]).expect_err("a wrong number");
         assert!(error.contains("power of two"), "{error}");
+        let error = load_text("retention: {logs: 30}", &[]).expect_err("no unit");
+        assert!(error.contains("retention.logs"), "{error}");
+        let error = load_text("", &[("OTELD_RETENTION_TRACES", "a while")]).expect_err("no time");
+        assert!(error.contains("retention.traces") && error.contains("30d"), "{error}");
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 mod load;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use oteld_cluster::ids::Signal;
+use oteld_cluster::retention::parse_retention;
 use oteld_query::Limits;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +29,7 @@ pub struct Config {
     /// `host:port` under which other nodes reach this node's `listen.node`; empty: the listening address itself.
     pub advertise: String,
     pub meta: MetaConfig,
+    pub retention: RetentionConfig,
     pub ingest: IngestConfig,
     pub storage: StorageConfig,
     pub query: Limits,
@@ -65,6 +69,15 @@ pub struct MetaConfig {
     pub replication_factor: u32,
     /// Shards of a new cluster.
     pub shards: u32,
+}
+
+/// How long a new cluster keeps each signal: `36h`, `30d`, `2w` or `forever`. Whole windows of two hours go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetentionConfig {
+    pub metrics: String,
+    pub logs: String,
+    pub traces: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +138,30 @@ impl Default for MetaConfig {
     }
 }
 
+impl RetentionConfig {
+    /// The same for every signal.
+    pub fn all(text: &str) -> Self {
+        RetentionConfig { metrics: text.into(), logs: text.into(), traces: text.into() }
+    }
+
+    fn texts(&self) -> [(Signal, &str); 3] {
+        [(Signal::Metrics, &self.metrics), (Signal::Logs, &self.logs), (Signal::Traces, &self.traces)]
+    }
+
+    /// Seconds by signal, 0 for ever; what does not parse is left out, and [`Config::check`] refuses it.
+    pub fn seconds(&self) -> BTreeMap<Signal, u64> {
+        let parsed = self.texts().map(|(signal, text)| Some((signal, parse_retention(text).ok()?)));
+        parsed.into_iter().flatten().collect()
+    }
+}
+
+impl Default for RetentionConfig {
+    /// Nothing is dropped that nobody asked to drop (docs/adr/0005).
+    fn default() -> Self {
+        RetentionConfig::all("forever")
+    }
+}
+
 impl Default for IngestConfig {
     fn default() -> Self {
         IngestConfig { request_bytes_max: 64 << 20, memory_bytes_max: 512 << 20, timeout_ms: 10_000 }
@@ -162,6 +199,11 @@ impl Config {
         }
         if self.meta.replication_factor == 0 || self.meta.replication_factor > 7 {
             return invalid("meta.replication_factor", "it must be between 1 and 7".into());
+        }
+        for (signal, text) in self.retention.texts() {
+            if let Err(error) = parse_retention(text) {
+                return invalid(&format!("retention.{}", signal.name()), error.to_string());
+            }
         }
         if self.listen.node.is_empty() {
             return invalid("listen.node", "every node needs an address for other nodes".into());

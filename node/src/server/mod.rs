@@ -5,6 +5,7 @@ pub mod health;
 pub mod readings;
 mod front;
 mod storage;
+pub mod retention;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use oteld_cluster::handle::{DirectoryError, MetaHandle, MetaLog, MetaOptions, MyNode};
+use oteld_cluster::ids;
 use oteld_cluster::membership::Founder;
 use oteld_cluster::state::{self, ClusterState, Roles, Settings};
 use oteld_env::Env;
@@ -21,7 +23,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::front::Front;
 use self::health::Readiness;
@@ -176,6 +178,11 @@ impl Node {
         self.readings.source()
     }
 
+    /// How long the cluster that the node is in keeps each signal, in words.
+    pub fn retention(&self) -> String {
+        retention_text(&self.meta.state())
+    }
+
     /// Waits until the node does all that its roles promise.
     pub async fn ready(&self) {
         let mut readiness = self.readiness.clone();
@@ -267,8 +274,9 @@ impl Startup {
         }
         if self.store.as_ref().is_none_or(|store| store.lost().is_none()) {
             self.say(Ok(()));
-            info!(node = my.name, %cluster, "ready");
+            info!(node = my.name, %cluster, retention = retention_text(&changes.borrow()), "ready");
         }
+        self.compare_retention(&changes.borrow());
         let lost = async {
             match &self.store {
                 Some(store) => store.until_lost().await,
@@ -284,6 +292,18 @@ impl Startup {
                 error!(reason, "this node does not serve storage any more");
                 self.say(Err(reason));
             }
+        }
+    }
+
+    /// The configuration counts when the cluster is founded, and somebody may have changed it since.
+    fn compare_retention(&self, state: &ClusterState) {
+        let configured = self.config.retention.seconds();
+        let same = |(signal, seconds): (&ids::Signal, &u64)| state.retention_seconds(*signal) == *seconds;
+        if self.config.has(Role::Meta) && !configured.iter().all(same) {
+            warn!(
+                kept = retention_text(state),
+                "`retention` in the configuration is for founding a cluster, and this one keeps its data as it was told"
+            );
         }
     }
 
@@ -317,6 +337,15 @@ fn knows(state: &ClusterState, my: &MyNode) -> bool {
     state.nodes.values().any(|node| node.name == my.name && same(node))
 }
 
+/// How long the cluster keeps each signal.
+pub fn retention_text(state: &ClusterState) -> String {
+    let text = |signal: ids::Signal| {
+        let seconds = state.retention_seconds(signal);
+        format!("{} {}", signal.name(), oteld_cluster::retention::retention_text(seconds))
+    };
+    ids::Signal::ALL.map(text).join(", ")
+}
+
 fn meta_options(config: &Config, log: MetaLog) -> MetaOptions {
     let meta = &config.meta;
     let mut members: Vec<Founder> = (meta.members.iter())
@@ -332,6 +361,7 @@ fn meta_options(config: &Config, log: MetaLog) -> MetaOptions {
         shards: meta.shards,
         expected_storage_nodes: meta.expected_storage_nodes,
         split_version: 1,
+        retention_seconds: config.retention.seconds(),
     };
     MetaOptions { log, ..MetaOptions::new(members, settings) }
 }

@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use oteld_env::Env;
 use oteld_store::Store;
-use oteld_store::model::Signal;
+use oteld_store::model::{Signal, Tenant};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -175,6 +175,13 @@ fn store_readings(store: &Store, readings: &mut Vec<Reading>) {
         ("oteld.store.wal_groups", "{group}", "Groups synced to the WAL.", status.wal_groups),
     ] {
         readings.push(Reading::counter(name, unit, help, value));
+    }
+    for signal in Signal::ALL {
+        let floor = store.floor(&Tenant::default(), signal) / 1_000_000_000;
+        let help =
+            "Event time since 1970 below which the default tenant has no rows; 0 while everything is kept.";
+        let reading = Reading::gauge("oteld.store.retention_floor", "s", help, floor);
+        readings.push(reading.with("signal", signal.name()));
     }
     // Of every signal, so that an empty store has all readings of a full one.
     for signal in Signal::ALL {

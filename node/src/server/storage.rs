@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::retention;
 use crate::config::StorageConfig;
 use crate::read::complete::Completer;
 use crate::read::leaf::Leaf;
@@ -74,6 +75,9 @@ pub(super) async fn join(
         Some(_) => {}
         None => store.set_cluster_id(cluster.0).await?,
     }
+    retention::raise(store, &view.state()).await?;
+    let following = retention::follow(store.clone(), view.changes());
+    env.tasks.spawn(stop.clone().run_until_cancelled_owned(following));
     let fence = Arc::new(Fence::open(env.tasks, store.clone(), cluster)?);
     let appender = Appender::new(store.clone(), fence.clone());
     let tails = Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop);

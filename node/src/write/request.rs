@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oteld_store::model::{RequestId, Rows, Tenant};
+use oteld_store::model::{RequestId, Rows, Signal, Tenant};
 use thiserror::Error;
 
 /// Everything that one export request said, ready to be routed.
@@ -22,6 +22,10 @@ pub trait Ingest: Send + Sync {
     /// Returns once every row is durable on a majority of its replicas (P1). An error says nothing about what
     /// was stored: the caller sends the same request again, with the same id.
     async fn write(&self, request: WriteRequest) -> Result<(), WriteError>;
+
+    /// Event time below which rows of the tenant do not exist: they are acknowledged and not kept. Only for telling
+    /// the client; how a request is cut never depends on it.
+    fn floor(&self, tenant: &Tenant, signal: Signal) -> u64;
 }
 
 /// Why a request was not acknowledged.
@@ -59,4 +63,23 @@ pub struct Rejection {
     pub rejected: u64,
     /// How many for which reason, with an example of each.
     pub message: String,
+}
+
+impl Ingested {
+    /// Counts `items` of those accepted as rejected, since they are older than what is kept.
+    pub fn reject_expired(&mut self, items: u64) {
+        if items == 0 {
+            return;
+        }
+        self.accepted -= items;
+        let message = format!("{items} rejected: older than the tenant's data is kept");
+        let rejection = match self.rejection.take() {
+            None => Rejection { rejected: items, message },
+            Some(known) => Rejection {
+                rejected: known.rejected + items,
+                message: format!("{}; {message}", known.message),
+            },
+        };
+        self.rejection = Some(rejection);
+    }
 }

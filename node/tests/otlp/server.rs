@@ -10,7 +10,7 @@ use oteld::write::admit::{Admission, AdmitOptions};
 use oteld::write::receive::{ReceiveOptions, ReceiveState, grpc_routes, http_router};
 use oteld::write::{Ingest, WriteError, WriteRequest};
 use oteld_env::Tasks;
-use oteld_store::model::Signal;
+use oteld_store::model::{Signal, Tenant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -26,6 +26,10 @@ pub(crate) struct MemoryIngest {
 
 #[async_trait]
 impl Ingest for MemoryIngest {
+    fn floor(&self, _: &Tenant, _: Signal) -> u64 {
+        0
+    }
+
     async fn write(&self, request: WriteRequest) -> Result<(), WriteError> {
         let held = self.held.lock().clone();
         self.arrived.notify_one();

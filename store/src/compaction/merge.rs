@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::canonical::{RowRef, value_bytes};
-use crate::engine::{Engine, Floors, floor_of, segments_dir};
+use crate::engine::{Engine, segments_dir};
 use crate::error::StoreError;
+use crate::floors::{Floors, floor_of};
 use crate::flush::write_error;
 use crate::manifest::SegmentMeta;
 use crate::model::{RequestId, Rows, Shard, Tenant};

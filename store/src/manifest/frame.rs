@@ -7,7 +7,7 @@ use super::Manifest;
 
 const MAGIC: &[u8; 8] = b"OTELDMF1";
 /// Grows when a reader of the old version would misread the new one.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Magic, version, reserved, number, payload length.
 const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8;
 const CHECKSUM_BYTES: usize = 8;
@@ -65,9 +65,15 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::floors::Floors;
     use crate::manifest::{BootRecord, FenceEntry};
     use crate::model::{Shard, Signal, Tenant};
     use crate::position::{Position, ReplicaId};
+
+    fn floors() -> Floors {
+        let own = [(Signal::Logs, [(Tenant::default(), 9)].into())].into();
+        Floors { everyone: [(Signal::Traces, 4)].into(), own, version: 3 }
+    }
 
     fn manifest() -> Manifest {
         let mut manifest = Manifest::new(ReplicaId(u128::MAX - 5));
@@ -76,7 +82,7 @@ mod tests {
         manifest.entries.insert(Shard(4), FenceEntry { epoch: 5, encoded: Bytes::from_static(b"map") });
         let cursors = [(Shard(1), Position { boot: 2, n: 3 })].into();
         manifest.cursors.insert(ReplicaId(1 << 100), cursors);
-        manifest.raise_floor(&Tenant::default(), Signal::Logs, 9);
+        manifest.raise_floors(&floors());
         manifest.log_start = Position { boot: 1, n: 2 };
         manifest.lost = Some("a disk".to_owned());
         manifest
@@ -100,10 +106,9 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_never_falls() {
+    fn floors_come_back_and_are_raised_once() {
         let mut manifest = manifest();
-        assert!(!manifest.raise_floor(&Tenant::default(), Signal::Logs, 8));
-        assert!(manifest.raise_floor(&Tenant::default(), Signal::Logs, 10));
-        assert_eq!(manifest.floors[&Signal::Logs][&Tenant::default()], 10);
+        assert_eq!(manifest.all_floors(), floors());
+        assert!(!manifest.raise_floors(&floors()));
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::floors::Floors;
 use crate::model::{Shard, Signal, Tenant};
 use crate::position::{Boot, Position, ReplicaId};
 use crate::segment::SegmentInfo;
@@ -49,8 +50,14 @@ pub(crate) struct Manifest {
     pub boots: BTreeMap<u64, BootRecord>,
     pub entries: BTreeMap<Shard, FenceEntry>,
     pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Position>>,
-    /// Event time in nanoseconds; rows below do not exist.
+    /// Of single tenants, in event time in nanoseconds; rows below do not exist.
     pub floors: BTreeMap<Signal, BTreeMap<Tenant, u64>>,
+    /// Of every tenant that is not in `floors`.
+    #[serde(default)]
+    pub floors_of_everyone: BTreeMap<Signal, u64>,
+    /// The state of the metadata that the floors are of.
+    #[serde(default)]
+    pub floors_version: u64,
     /// By id.
     pub segments: Vec<SegmentMeta>,
     pub next_segment: u64,
@@ -76,6 +83,8 @@ impl Manifest {
             entries: BTreeMap::new(),
             cursors: BTreeMap::new(),
             floors: BTreeMap::new(),
+            floors_of_everyone: BTreeMap::new(),
+            floors_version: 0,
             segments: Vec::new(),
             next_segment: 1,
             wal_floor: 1,
@@ -95,11 +104,24 @@ impl Manifest {
         self.boots.iter().filter_map(|(counter, record)| Some((*counter, record.end?))).collect()
     }
 
-    /// Raises the floor of one tenant and signal; it never falls. Says whether it rose.
-    pub(crate) fn raise_floor(&mut self, tenant: &Tenant, signal: Signal, unix_nano: u64) -> bool {
-        let floor = self.floors.entry(signal).or_default().entry(tenant.clone()).or_default();
-        let rose = unix_nano > *floor;
-        *floor = unix_nano.max(*floor);
-        rose
+    /// All floors.
+    pub(crate) fn all_floors(&self) -> Floors {
+        Floors {
+            everyone: self.floors_of_everyone.clone(),
+            own: self.floors.clone(),
+            version: self.floors_version,
+        }
+    }
+
+    /// Raises floors; none falls. Says whether one changed.
+    pub(crate) fn raise_floors(&mut self, newer: &Floors) -> bool {
+        let mut floors = self.all_floors();
+        let changed = floors.raise(newer);
+        if changed {
+            self.floors_of_everyone = floors.everyone;
+            self.floors = floors.own;
+            self.floors_version = floors.version;
+        }
+        changed
     }
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, floor_of};
+use crate::engine::Engine;
 use crate::error::StoreError;
+use crate::floors::floor_of;
 use crate::ids::PartId;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
 use crate::position::Position;

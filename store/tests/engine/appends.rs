@@ -8,7 +8,7 @@ use oteld_store::canonical::row_bytes;
 use oteld_store::model::{Rows, Shard, Signal, Window};
 use oteld_store::{AppendError, Appended, Position, ReplicaId};
 
-use crate::world::{Request, START, World};
+use crate::world::{Request, START, World, raise_floor};
 
 #[tokio::test]
 async fn what_was_appended_is_seen_before_and_after_a_crash() {
@@ -165,8 +165,8 @@ async fn rows_below_the_floor_are_invisible_and_dropped_and_the_floor_survives()
     let new = Request::sample(&world.random, Signal::Logs, 9, START + 5000..START + 6000);
     world.append(&store, &old).await;
     world.append(&store, &new).await;
-    store.raise_floor(&old.tenant, Signal::Logs, START + 5000).await.unwrap();
-    store.raise_floor(&old.tenant, Signal::Logs, START + 4000).await.unwrap();
+    raise_floor(&store, &old.tenant, Signal::Logs, START + 5000).await;
+    raise_floor(&store, &old.tenant, Signal::Logs, START + 4000).await;
     world
         .held
         .retain(|(_, tenant, _, rows)| *tenant != old.tenant || rows.event_time_unix_nano(0) >= START + 5000);

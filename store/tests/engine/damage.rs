@@ -100,3 +100,16 @@ async fn a_directory_is_opened_once() {
     let _store = world.open().await;
     assert!(matches!(world.try_open().await.unwrap_err(), OpenError::Locked { .. }));
 }
+
+#[tokio::test]
+async fn what_a_crash_left_half_replaced_is_removed_at_open() {
+    let (world, _, _) = crashed(4).await;
+    let left = ["/data/manifest-00000000000000000009.tmp", "/data/segments/00000000000000000009.seg.tmp"];
+    for path in left.map(Path::new) {
+        world.disk.open(path, true).unwrap().write_all_at(0, b"half").unwrap();
+    }
+    world.check(&world.open().await.pin());
+    for path in left.map(Path::new) {
+        assert!(!world.disk.exists(path).unwrap(), "{}", path.display());
+    }
+}

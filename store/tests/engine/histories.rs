@@ -5,7 +5,7 @@ use oteld_store::batch::Batch;
 use oteld_store::model::{Signal, Tenant, Window};
 use oteld_store::{Appended, Pin, Store};
 
-use crate::world::{Request, World};
+use crate::world::{Request, World, raise_floor};
 
 /// What a history may do next.
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +206,7 @@ async fn windows_below_every_floor_are_deleted_and_a_pin_keeps_its_files() {
     for tenant in ["default", "other"] {
         for signal in Signal::ALL {
             let end = Window::of(crate::world::START).end_unix_nano();
-            store.raise_floor(&Tenant::new(tenant), signal, end).await.unwrap();
+            raise_floor(&store, &Tenant::new(tenant), signal, end).await;
         }
     }
     store.compact().await.unwrap();

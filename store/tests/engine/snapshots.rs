@@ -6,7 +6,7 @@ use oteld_env::disk::{Fault, On};
 use oteld_store::model::{Shard, Signal, Window};
 use oteld_store::{OpenError, Position, Store, StoreError, TailError};
 
-use crate::world::{Request, SHARDS, START, World};
+use crate::world::{Request, SHARDS, START, World, raise_floor};
 
 fn all() -> BTreeSet<Shard> {
     (0..SHARDS).map(Shard).collect()
@@ -305,7 +305,7 @@ async fn rows_below_the_floor_of_the_receiver_are_not_copied_and_stay_invisible(
     let floor = START + Window::NANOS / 2;
     for tenant in ["default", "other"] {
         for signal in Signal::ALL {
-            store.raise_floor(&oteld_store::model::Tenant::new(tenant), signal, floor).await.unwrap();
+            raise_floor(&store, &oteld_store::model::Tenant::new(tenant), signal, floor).await;
         }
     }
     catch_up(&peer, &store, &all()).await.unwrap();
@@ -341,7 +341,7 @@ async fn rows_below_the_floor_of_the_receiver_are_not_copied_and_stay_invisible(
     for tenant in ["default", "other"] {
         for signal in Signal::ALL {
             let end = START + 100 * Window::NANOS;
-            store.raise_floor(&oteld_store::model::Tenant::new(tenant), signal, end).await.unwrap();
+            raise_floor(&store, &oteld_store::model::Tenant::new(tenant), signal, end).await;
         }
     }
     store.compact().await.unwrap();

@@ -11,7 +11,7 @@ use oteld_store::canonical::{row_bytes, value_bytes};
 use oteld_store::model::sample::Sample;
 use oteld_store::model::{LogRow, MetricRow, RequestId, Rows, Shard, Signal, SpanRow, Tenant, Window};
 use oteld_store::scan::{Order, RowSet, Scan, ScanBudget, ScanScope};
-use oteld_store::{AppendError, Appended, OpenError, Store, StoreOptions};
+use oteld_store::{AppendError, Appended, Floors, OpenError, Store, StoreOptions};
 
 pub(crate) const SHARDS: u32 = 3;
 /// Start of event time in tests.
@@ -293,4 +293,10 @@ fn answers(scan: &dyn Scan, scope: &ScanScope) -> Vec<(&'static str, Vec<Vec<u8>
         answers.push(("trace", of_ids.map(|row| row_bytes(&row)).collect()));
     }
     answers
+}
+
+/// Raises the floor of one tenant and signal.
+pub(crate) async fn raise_floor(store: &Store, tenant: &Tenant, signal: Signal, unix_nano: u64) {
+    let own = [(signal, [(tenant.clone(), unix_nano)].into())].into();
+    store.raise_floors(Floors { own, ..Floors::default() }).await.unwrap();
 }

@@ -18,7 +18,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use oteld_env::Tasks;
 use oteld_store::model::identity::{request_id_of, request_id_of_key};
-use oteld_store::model::{Signal, Tenant};
+use oteld_store::model::{Rows, Signal, Tenant};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::body::Encoding;
@@ -85,9 +85,11 @@ impl ReceiveState {
         } else {
             export.prepare(&body, ticket)
         };
-        let Prepared { request, bytes, ingested, ticket } = prepared?;
+        let Prepared { request, bytes, mut ingested, ticket } = prepared?;
         count.decoded(bytes);
         if !request.rows.is_empty() {
+            let floor = self.ingest.floor(&request.tenant, request.rows.signal());
+            ingested.reject_expired(expired(&request.rows, floor));
             self.ingest.write(request).await?;
         }
         // The rows are in flight until they are acknowledged, so their memory is held until here.
@@ -144,6 +146,12 @@ impl Export {
         let request = WriteRequest { tenant, id, digest: xxh3_64(&message), rows: decoded.rows };
         Ok(Prepared { request, bytes: message.len(), ingested, ticket })
     }
+}
+
+/// How many rows are below the floor.
+fn expired(rows: &Rows, floor_unix_nano: u64) -> u64 {
+    let is_expired = |index: &usize| rows.event_time_unix_nano(*index) < floor_unix_nano;
+    if floor_unix_nano == 0 { 0 } else { (0..rows.len()).filter(is_expired).count() as u64 }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {

@@ -15,6 +15,7 @@ use oteld_cluster::ids::NodeId;
 use oteld_cluster::shard_map::{Entry, Member};
 use oteld_env::Env;
 use oteld_store::batch::PartRows;
+use oteld_store::model::{Signal, Tenant};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use super::request::{Ingest, WriteError, WriteRequest};
 use super::route::route;
 use crate::rpc::peers::Peers;
 use crate::rpc::service::StorageParts;
+use crate::server::retention::metadata_signal;
 use crate::view::ClusterView;
 use gather::Lanes;
 use link::Link;
@@ -55,6 +57,10 @@ impl Ingest for Replicator {
             outcome?;
         }
         Ok(())
+    }
+
+    fn floor(&self, tenant: &Tenant, signal: Signal) -> u64 {
+        self.view.state().floor(&tenant.0, metadata_signal(signal))
     }
 }
 
