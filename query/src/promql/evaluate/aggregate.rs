@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::super::ast::{Aggregation, Grouping, Node};
 use super::super::labels::Labels;
-use super::super::number::format_float;
+use super::super::number::{format_float, format_sample};
 use super::{Column, Evaluator, Timeline, drop_empty, sum, text, unite};
 use crate::QueryError;
 
@@ -32,9 +32,7 @@ impl Evaluator<'_> {
             self.warn_of_quantiles(&params);
         }
         if matches!(op, Aggregation::Topk | Aggregation::Bottomk) {
-            if params.iter().any(|k| k.is_nan()) {
-                return Err(QueryError::bad("Parameter value is NaN"));
-            }
+            check_k(&params)?;
             return Ok(groups.into_values().flat_map(|g| select_k(op, g, &params, when)).collect());
         }
         let mut aggregated = Vec::with_capacity(groups.len());
@@ -50,6 +48,20 @@ impl Evaluator<'_> {
         }
         Ok(drop_empty(aggregated))
     }
+}
+
+/// Refuses what is no number of series.
+fn check_k(params: &[f64]) -> Result<(), QueryError> {
+    const LARGEST: f64 = i64::MAX as f64;
+    for k in params {
+        if k.is_nan() {
+            return Err(QueryError::bad("Parameter value is NaN"));
+        }
+        if *k >= LARGEST {
+            return Err(QueryError::bad(format!("Scalar value {} overflows int64", format_sample(*k))));
+        }
+    }
+    Ok(())
 }
 
 /// The aggregate of at least one value.

@@ -166,13 +166,19 @@ impl Evaluator<'_> {
     }
 }
 
-/// NaN where either is NaN, as Go's `math.Max`.
+/// Go's `math.Max`: infinite where either is +Inf, else NaN where either is NaN.
 fn at_least(value: f64, low: f64) -> f64 {
+    if value == f64::INFINITY || low == f64::INFINITY {
+        return f64::INFINITY;
+    }
     if value.is_nan() || low.is_nan() { f64::NAN } else { value.max(low) }
 }
 
-/// NaN where either is NaN, as Go's `math.Min`.
+/// Go's `math.Min`: infinite where either is -Inf, else NaN where either is NaN.
 fn at_most(value: f64, high: f64) -> f64 {
+    if value == f64::NEG_INFINITY || high == f64::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
     if value.is_nan() || high.is_nan() { f64::NAN } else { value.min(high) }
 }
 

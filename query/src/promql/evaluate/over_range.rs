@@ -100,7 +100,9 @@ fn extrapolated(window: &Window<'_>, counter: bool, per_second: bool) -> Option<
     }
     let mut difference = values[last] - values[0];
     if counter {
-        difference += values.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]).sum::<f64>();
+        // One after the other, as what is lost to an overflow depends on the order.
+        difference =
+            values.windows(2).filter(|pair| pair[1] < pair[0]).fold(difference, |sum, pair| sum + pair[0]);
     }
     let seconds = |from_ms: i64, to_ms: i64| (to_ms - from_ms) as f64 / 1000.0;
     let sampled = seconds(times[0], times[last]);
