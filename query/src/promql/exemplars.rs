@@ -89,7 +89,8 @@ fn part_of(point: &Point, value: f64) -> Part {
             let bound = histogram.explicit_bounds.iter().copied().find(|bound| value <= *bound);
             Part::Bucket { upper_bound: bound.unwrap_or(f64::INFINITY).to_bits() }
         }
-        PointValue::ExponentialHistogram(_) | PointValue::Summary(_) => Part::Count,
+        PointValue::ExponentialHistogram(_) => Part::Native,
+        PointValue::Summary(_) => Part::Count,
         PointValue::None | PointValue::Int(_) | PointValue::Double(_) => Part::Value,
     }
 }
