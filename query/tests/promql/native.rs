@@ -132,3 +132,30 @@ fn classic_buckets_have_fractions_too() {
     assert_eq!(world.ask("histogram_fraction(0, 1.5, b)", 0.0), "{} 0.375");
     assert_eq!(world.ask("histogram_fraction(-Inf, +Inf, b)", 0.0), "{} 1");
 }
+
+/// Cases of Prometheus' own tests (promql/promqltest/testdata/native_histograms.test).
+#[test]
+fn quantiles_and_deviations_are_those_of_prometheus() {
+    let PointValue::ExponentialHistogram(mut value) = histogram(0, -1, &[2, 3, 0, 1, 4], 2, 100.0) else {
+        panic!("it is a histogram");
+    };
+    value.zero_threshold = 0.001;
+    let quantiles = world(CUMULATIVE, &[(0.0, PointValue::ExponentialHistogram(value))]);
+    for (q, expected) in [
+        ("1.001", "+Inf"),
+        ("1", "16"),
+        ("0.99", "15.670724761"),
+        ("0.9", "12.996038342"),
+        ("0.6", "4.59479342"),
+        ("0.5", "1.587401052"),
+        ("0.1", "0.0006"),
+        ("0", "0"),
+        ("-1", "-Inf"),
+    ] {
+        let query = format!("histogram_quantile({q}, lat_seconds)");
+        assert_eq!(quantiles.ask(&query, 0.0), format!("{{a=\"b\"}} {expected}"), "{query}");
+    }
+    let deviations = world(CUMULATIVE, &[(0.0, histogram(2, -1, &[1, 0, 0, 0, 1, 0, 0, 1, 1], 0, 10.0))]);
+    assert_eq!(deviations.ask("histogram_stddev(lat_seconds)", 0.0), "{a=\"b\"} 1.078799318");
+    assert_eq!(deviations.ask("histogram_stdvar(lat_seconds)", 0.0), "{a=\"b\"} 1.163807969");
+}
