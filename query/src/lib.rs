@@ -8,6 +8,7 @@ pub mod error;
 pub mod limits;
 pub mod logql;
 pub mod promql;
+pub mod text;
 pub mod traceql;
 
 use std::collections::BTreeSet;

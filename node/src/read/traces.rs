@@ -13,9 +13,42 @@ use oteld_query::{LeafReply as AnyReply, LeafRequest, QueryError, QueryErrorKind
 use oteld_store::model::{SpanRow, Tenant};
 
 use super::ask::{AskOptions, ReadState};
+use crate::tenancy::TenantError;
 
 /// All of time, in nanoseconds since the Unix epoch.
 pub(super) const EVER: Range<u64> = 0..u64::MAX;
+
+/// Why a request gets no answer. Each API writes it in its own way.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        Failure { status: status_of(&error), message: error.message }
+    }
+}
+
+impl From<TenantError> for Failure {
+    fn from(error: TenantError) -> Self {
+        Failure { status: StatusCode::BAD_REQUEST, message: error.to_string() }
+    }
+}
+
+impl Failure {
+    /// A trace was not found. Where the answer is incomplete it is not known whether it exists: "not found" would be
+    /// a lie, and may be cached.
+    pub(super) fn of_missing_trace(incomplete: &[String]) -> Self {
+        match incomplete {
+            [] => Failure { status: StatusCode::NOT_FOUND, message: NOT_FOUND.to_owned() },
+            _ => Failure { status: StatusCode::SERVICE_UNAVAILABLE, message: incomplete.join("; ") },
+        }
+    }
+}
+
+pub(super) const NOT_FOUND: &str = "trace not found";
 
 /// A merged answer, and what may be missing from it.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +143,7 @@ async fn ask<T: Send + 'static>(
 }
 
 /// The HTTP status of a query's failure. 499 is nginx's "client closed request", which Tempo uses too.
-pub(super) fn status_of(error: &QueryError) -> StatusCode {
+fn status_of(error: &QueryError) -> StatusCode {
     match error.kind {
         QueryErrorKind::BadQuery => StatusCode::BAD_REQUEST,
         QueryErrorKind::NotSupported => StatusCode::NOT_IMPLEMENTED,

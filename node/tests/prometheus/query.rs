@@ -112,7 +112,7 @@ async fn errors_have_prometheus_types_and_statuses() {
             "execution",
             "many-to-many matching not allowed",
         ),
-        ("query?query=histogram_avg(load)", 422, "execution", "histogram_avg() is not supported yet"),
+        ("query?query=info(load)", 422, "execution", "info() is not supported yet"),
         ("query?query=load&lookback_delta=1m", 422, "execution", "lookback_delta is not supported yet"),
         ("query?query=load&consistency=maybe", 400, "bad_data", "consistency"),
         ("series", 400, "bad_data", "no match[] parameter provided"),

@@ -8,11 +8,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use oteld_store::model::{AnyValue, Attributes, LogRecord, LogRow, Stream};
 
 use super::level;
+use crate::text::value_text;
 
 /// Label names and values, in order of their names.
 pub type Labels = BTreeMap<String, String>;
@@ -175,7 +174,7 @@ impl<'a> Metadata<'a> {
     fn push_value(&mut self, name: &str, value: &AnyValue) {
         match value {
             AnyValue::KeyValues(_) => flatten(name, value, &mut |name, value| self.push(name, || value)),
-            _ => self.push(name, || text(value).into_owned()),
+            _ => self.push(name, || value_text(value).into_owned()),
         }
     }
 }
@@ -188,7 +187,7 @@ fn flatten(name: &str, value: &AnyValue, push: &mut dyn FnMut(&str, String)) {
                 flatten(&format!("{name}_{}", sanitized(key)), value, push);
             }
         }
-        _ => push(name, text(value).into_owned()),
+        _ => push(name, value_text(value).into_owned()),
     }
 }
 
@@ -216,39 +215,7 @@ pub(super) fn sanitized(name: &str) -> Cow<'_, str> {
 
 /// The line of a record: its body, as JSON where it is not a plain value.
 pub(super) fn line(body: &AnyValue) -> Cow<'_, str> {
-    text(body)
-}
-
-/// A value as OpenTelemetry's `AsString` writes it: maps and arrays as JSON, bytes in base64.
-fn text(value: &AnyValue) -> Cow<'_, str> {
-    match value {
-        AnyValue::Empty => Cow::Borrowed(""),
-        AnyValue::String(text) => Cow::Borrowed(text),
-        AnyValue::Bool(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
-        AnyValue::Int(value) => Cow::Owned(value.to_string()),
-        AnyValue::Double(value) => Cow::Owned(value.to_string()),
-        AnyValue::Bytes(bytes) => Cow::Owned(BASE64.encode(bytes)),
-        AnyValue::Array(_) | AnyValue::KeyValues(_) => Cow::Owned(json(value).to_string()),
-    }
-}
-
-fn json(value: &AnyValue) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        AnyValue::Empty => Value::Null,
-        AnyValue::String(text) => Value::from(&**text),
-        AnyValue::Bool(value) => Value::Bool(*value),
-        AnyValue::Int(value) => Value::from(*value),
-        // JSON has no infinities; a string keeps what was sent.
-        AnyValue::Double(value) => {
-            serde_json::Number::from_f64(*value).map_or_else(|| Value::from(value.to_string()), Value::Number)
-        }
-        AnyValue::Bytes(bytes) => Value::from(BASE64.encode(bytes)),
-        AnyValue::Array(values) => values.iter().map(json).collect(),
-        AnyValue::KeyValues(attributes) => {
-            Value::Object(attributes.iter().map(|(key, value)| (key.to_owned(), json(value))).collect())
-        }
-    }
+    value_text(body)
 }
 
 #[cfg(test)]
@@ -275,7 +242,7 @@ mod tests {
             ("b".into(), AnyValue::Array(vec![AnyValue::Int(1), AnyValue::Double(f64::INFINITY)])),
             ("a".into(), AnyValue::from("x")),
         ]));
-        assert_eq!(line(&body), r#"{"a":"x","b":[1,"inf"]}"#);
+        assert_eq!(line(&body), r#"{"a":"x","b":[1,"+Inf"]}"#);
         assert_eq!(line(&AnyValue::Bytes(vec![255, 0].into())), "/wA=");
         assert_eq!(line(&AnyValue::Double(0.5)), "0.5");
     }

@@ -11,7 +11,8 @@ use super::LeafReply;
 use super::labels::{Labels, Matcher, Matchers};
 use super::leaf::{check_limit, scope};
 use super::samples::{Names, Part, millis};
-use super::translate::{label_name, series_labels, value_text};
+use super::translate::{label_name, series_labels};
+use crate::text::value_text;
 use crate::{LeafContext, Limits, QueryError, QueryErrorKind};
 
 /// Filtered attributes are left out where all labels together would have more characters than this (OpenMetrics).
@@ -89,7 +90,8 @@ fn part_of(point: &Point, value: f64) -> Part {
             let bound = histogram.explicit_bounds.iter().copied().find(|bound| value <= *bound);
             Part::Bucket { upper_bound: bound.unwrap_or(f64::INFINITY).to_bits() }
         }
-        PointValue::ExponentialHistogram(_) | PointValue::Summary(_) => Part::Count,
+        PointValue::ExponentialHistogram(_) => Part::Native,
+        PointValue::Summary(_) => Part::Count,
         PointValue::None | PointValue::Int(_) | PointValue::Double(_) => Part::Value,
     }
 }
@@ -106,7 +108,7 @@ fn exemplar_labels(exemplar: &Exemplar) -> Labels {
     let filtered: Vec<(String, String)> = exemplar
         .filtered_attributes
         .iter()
-        .filter_map(|(key, value)| Some((label_name(key)?, value_text(value))))
+        .filter_map(|(key, value)| Some((label_name(key)?, value_text(value).into_owned())))
         .collect();
     let characters = |labels: &[(String, String)]| {
         labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum::<usize>()

@@ -8,6 +8,7 @@ use oteld_store::model::{Metric, MetricKind};
 use oteld_store::scan::ScanScope;
 
 use super::labels::{Labels, METRIC_NAME, Matchers};
+use super::native::NativeHistogram;
 use super::samples::{self, Names, PART_LABELS};
 use super::translate::{TARGET_INFO, series_labels, target_info_labels};
 use super::{LeafReply, LeafRequest, LeafSeries, Selector, exemplars, metadata};
@@ -50,7 +51,9 @@ struct Used {
 impl Used {
     fn add(&mut self, context: &LeafContext<'_>, series: &LeafSeries) -> Result<(), QueryError> {
         self.series += 1;
-        self.samples += series.times.len();
+        let buckets = |histogram: &Arc<NativeHistogram>| histogram.positive.len() + histogram.negative.len();
+        let buckets: usize = series.histograms.iter().flatten().map(buckets).sum();
+        self.samples += series.times.len() + buckets;
         check_limit("series", self.series, context.limits.series_max)?;
         check_limit("samples", self.samples, context.limits.samples_max)
     }
@@ -83,8 +86,8 @@ struct Families<'a> {
 #[derive(Clone)]
 struct Family {
     taken: bool,
-    /// The name of an exponential histogram that is asked for what is not evaluated.
-    exponential: Option<Arc<str>>,
+    /// The name of an exponential histogram that is asked for classic buckets.
+    without_buckets: Option<Arc<str>>,
 }
 
 impl Families<'_> {
@@ -92,10 +95,12 @@ impl Families<'_> {
         let matchers = self.matchers;
         let key = (metric.name.clone(), metric.unit.clone(), metric.kind);
         let look = || {
-            let Some(names) = Names::of(metric) else { return Family { taken: false, exponential: None } };
-            let exponential = names.asks_for_exponential(matchers).then(|| names.family.as_str().into());
-            let taken = exponential.is_some() || names.all().iter().any(|name| matchers.take_name(name));
-            Family { taken, exponential }
+            let Some(names) = Names::of(metric) else {
+                return Family { taken: false, without_buckets: None };
+            };
+            let without_buckets = names.asks_for_buckets(matchers).then(|| names.family.as_str().into());
+            let taken = without_buckets.is_some() || names.all().iter().any(|name| matchers.take_name(name));
+            Family { taken, without_buckets }
         };
         self.known.entry(key).or_insert_with(look).clone()
     }
@@ -123,7 +128,7 @@ fn select(
             if !family.taken || !matchers.take_open(&series_labels(series), &open) {
                 return false;
             }
-            warnings.extend(family.exponential.as_deref().map(exponential_warning));
+            warnings.extend(family.without_buckets.as_deref().map(bucket_warning));
             true
         },
         &mut |found| {
@@ -151,10 +156,8 @@ fn select(
     Ok(selected)
 }
 
-fn exponential_warning(family: &str) -> String {
-    format!(
-        "the exponential histogram {family:?} is not evaluated yet: only {family}_count and {family}_sum can be queried"
-    )
+fn bucket_warning(family: &str) -> String {
+    format!("{family:?} is a native histogram and has no series {family}_bucket: query {family} itself")
 }
 
 /// `target_info` of the resources that `matchers` takes: 1 at the last point in each stretch in which any of the
@@ -195,7 +198,7 @@ fn target_info(
     }
     let series = seen.into_iter().filter(|(_, times)| !times.is_empty()).map(|(labels, times)| {
         let times: Vec<i64> = times.into_values().collect();
-        LeafSeries { labels, delta: false, values: vec![1.0; times.len()], times }
+        LeafSeries { labels, delta: false, values: vec![1.0; times.len()], times, histograms: Vec::new() }
     });
     Ok(series.collect())
 }

@@ -12,11 +12,14 @@
 //! only at an increment of zero. The value itself counts from the start of what the query reads, and says nothing by
 //! itself. Non-monotonic delta sums are handled alike.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::labels::Labels;
 use super::leaf::check_limit;
-use super::{LeafReply, LeafSeries, is_stale};
+use super::native::NativeHistogram;
+use super::{Histograms, LeafReply, LeafSeries, is_stale};
 use crate::{Limits, QueryError, QueryErrorKind};
 
 /// One series with all its samples, in order of time, each time once.
@@ -27,6 +30,8 @@ pub(crate) struct Series {
     pub(crate) delta: bool,
     pub(crate) times: Vec<i64>,
     pub(crate) values: Vec<f64>,
+    /// As in [`LeafSeries`].
+    pub(crate) histograms: Histograms,
 }
 
 /// What all leaves found: for each selector its series, by labels.
@@ -74,8 +79,8 @@ fn merge_series(labels: Labels, parts: Vec<LeafSeries>) -> Series {
     if !deltas.is_empty() {
         cumulative.push(accumulate(by_time(deltas)));
     }
-    let LeafSeries { times, values, .. } = by_time(cumulative);
-    Series { labels, delta, times, values }
+    let LeafSeries { times, values, histograms, .. } = by_time(cumulative);
+    Series { labels, delta, times, values, histograms }
 }
 
 /// One series of several of one temporality.
@@ -89,29 +94,52 @@ fn by_time(mut parts: Vec<LeafSeries>) -> LeafSeries {
         delta: parts[0].delta,
         times: Vec::new(),
         values: Vec::new(),
+        histograms: Vec::new(),
     };
-    let mut samples: Vec<(i64, f64)> =
-        parts.iter().flat_map(|part| part.times.iter().copied().zip(part.values.iter().copied())).collect();
-    samples.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| preference(a.1, b.1)));
-    for (time, value) in samples {
+    let native = parts.iter().any(|part| !part.histograms.is_empty());
+    let mut samples: Vec<(i64, One)> = Vec::new();
+    for part in parts {
+        let histograms = part.histograms.into_iter().chain(std::iter::repeat(None));
+        samples.extend(part.times.into_iter().zip(part.values.into_iter().zip(histograms)));
+    }
+    samples.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| preference(&a.1, &b.1)));
+    for (time, (value, histogram)) in samples {
         match merged.values.last_mut() {
             Some(last) if merged.times.last() == Some(&time) => {
+                let kept = merged.histograms.last_mut().and_then(Option::as_mut);
                 if merged.delta && !is_stale(value) && !is_stale(*last) {
-                    *last += value;
+                    match (kept, histogram) {
+                        (Some(kept), Some(more)) => {
+                            Arc::make_mut(kept).add(&more, 1.0);
+                            *last = kept.count;
+                        }
+                        (None, None) => *last += value,
+                        _ => {}
+                    }
                 }
             }
             _ => {
                 merged.times.push(time);
                 merged.values.push(value);
+                merged.histograms.extend(native.then_some(histogram));
             }
         }
     }
     merged
 }
 
-/// Which of two values at one time comes first: values before stale markers, greater before smaller.
-fn preference(a: f64, b: f64) -> std::cmp::Ordering {
-    is_stale(a).cmp(&is_stale(b)).then_with(|| b.total_cmp(&a))
+/// A value, and the histogram where it is one.
+type One = (f64, Option<Arc<NativeHistogram>>);
+
+/// Which of two values at one time comes first: values before stale markers, histograms before floats, greater before
+/// smaller.
+fn preference(a: &One, b: &One) -> Ordering {
+    is_stale(a.0).cmp(&is_stale(b.0)).then_with(|| match (&a.1, &b.1) {
+        (Some(a), Some(b)) => b.total_cmp(a),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => b.0.total_cmp(&a.0),
+    })
 }
 
 fn accumulate(mut series: LeafSeries) -> LeafSeries {
@@ -119,6 +147,14 @@ fn accumulate(mut series: LeafSeries) -> LeafSeries {
     for value in series.values.iter_mut().filter(|value| !is_stale(**value)) {
         sum += *value;
         *value = sum;
+    }
+    let mut total: Option<NativeHistogram> = None;
+    for histogram in series.histograms.iter_mut().flatten() {
+        match &mut total {
+            Some(total) => total.add(histogram, 1.0),
+            None => total = Some((**histogram).clone()),
+        }
+        *histogram = Arc::new(total.clone().expect("it was set above"));
     }
     series.delta = false;
     series
@@ -135,6 +171,7 @@ mod tests {
             delta,
             times: samples.iter().map(|sample| sample.0).collect(),
             values: samples.iter().map(|sample| sample.1).collect(),
+            histograms: Vec::new(),
         }
     }
 

@@ -169,7 +169,7 @@ fn usual_parts(kind: MetricKind) -> &'static [Part] {
     match kind {
         MetricKind::Gauge | MetricKind::Sum { .. } => &[Part::Value],
         MetricKind::Histogram { .. } => &[UPPER, Part::Count, Part::Sum],
-        MetricKind::ExponentialHistogram { .. } => &[Part::Count, Part::Sum],
+        MetricKind::ExponentialHistogram { .. } => &[Part::Native, Part::Count, Part::Sum],
         MetricKind::Summary => &[QUANTILE, Part::Count, Part::Sum],
     }
 }

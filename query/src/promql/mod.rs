@@ -5,8 +5,8 @@
 //! steps at once, series by series.
 //!
 //! What differs from a Prometheus that was sent the same metrics: delta sums and histograms are queryable ([`merge`]
-//! says how), and exponential histograms are not evaluated: a result that would need them carries a warning that
-//! names them.
+//! says how), and exponential histograms, which are native histograms here as there, also have series `_count` and
+//! `_sum`. A query for their classic buckets, which do not exist, carries a warning.
 
 mod ast;
 pub mod calendar;
@@ -16,6 +16,7 @@ pub mod labels;
 mod leaf;
 mod merge;
 mod metadata;
+mod native;
 pub mod number;
 mod parse;
 mod plan;
@@ -23,14 +24,16 @@ mod samples;
 pub mod translate;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use evaluate::{Answer, Data, MatrixSeries, evaluate};
+pub use evaluate::{Answer, Data, MatrixSeries, Sample, evaluate};
 pub use exemplars::{ExemplarSeries, PromExemplar, merge_exemplars};
 pub use labels::{Labels, MatchOp, Matcher};
 pub use leaf::leaf;
 pub use metadata::{Catalog, MetadataEntry, merge_catalogs};
+pub use native::{NativeBucket, NativeHistogram};
 pub use parse::{format_query, parse_selector};
 pub use plan::{LOOKBACK_MS, Plan, Timeline};
 
@@ -117,9 +120,14 @@ pub struct LeafSeries {
     pub delta: bool,
     /// Milliseconds since the Unix epoch.
     pub times: Vec<i64>,
-    /// As many as `times`; [`STALE`]'s bits mark the end of a series.
+    /// As many as `times`; [`STALE`]'s bits mark the end of a series. Where there is a histogram, its count.
     pub values: Vec<f64>,
+    /// As many as `times`, or none at all where all values are floats.
+    pub histograms: Histograms,
 }
+
+/// Native histograms at times or steps.
+pub type Histograms = Vec<Option<Arc<NativeHistogram>>>;
 
 /// The bits of Prometheus' stale marker, a NaN of its own.
 pub const STALE: u64 = 0x7ff0_0000_0000_0002;

@@ -1,11 +1,13 @@
 //! Points of one OpenTelemetry series as samples of Prometheus series.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use oteld_store::model::metric::FLAG_NO_RECORDED_VALUE;
 use oteld_store::model::{Metric, MetricKind, Point, PointValue, Temporality};
 
 use super::labels::{Labels, METRIC_NAME, Matchers};
+use super::native::NativeHistogram;
 use super::number::format_float;
 use super::translate::family_name;
 use super::{LeafSeries, STALE, Windows};
@@ -16,8 +18,14 @@ pub(crate) enum Part {
     Value,
     Count,
     Sum,
-    Bucket { upper_bound: u64 },
-    Quantile { quantile: u64 },
+    Bucket {
+        upper_bound: u64,
+    },
+    /// A native histogram.
+    Native,
+    Quantile {
+        quantile: u64,
+    },
 }
 
 /// Labels that only a part has.
@@ -40,15 +48,14 @@ impl Names {
         let suffixes: &[&str] = match self.kind {
             MetricKind::Gauge | MetricKind::Sum { .. } => &[""],
             MetricKind::Histogram { .. } => &["_bucket", "_count", "_sum"],
-            MetricKind::ExponentialHistogram { .. } => &["_count", "_sum"],
-            MetricKind::Summary => &["", "_count", "_sum"],
+            MetricKind::ExponentialHistogram { .. } | MetricKind::Summary => &["", "_count", "_sum"],
         };
         suffixes.iter().map(|suffix| format!("{}{suffix}", self.family)).collect()
     }
 
     fn of_part(&self, part: Part) -> String {
         let suffix = match part {
-            Part::Value | Part::Quantile { .. } => "",
+            Part::Value | Part::Native | Part::Quantile { .. } => "",
             Part::Count => "_count",
             Part::Sum => "_sum",
             Part::Bucket { .. } => "_bucket",
@@ -56,10 +63,11 @@ impl Names {
         format!("{}{suffix}", self.family)
     }
 
-    /// Whether matchers ask for what an exponential histogram would answer as a native or a classic histogram.
-    pub(crate) fn asks_for_exponential(&self, matchers: &Matchers) -> bool {
+    /// Whether matchers ask an exponential histogram for what only a classic one has.
+    pub(crate) fn asks_for_buckets(&self, matchers: &Matchers) -> bool {
         matches!(self.kind, MetricKind::ExponentialHistogram { .. })
-            && (matchers.take_name(&self.family) || matchers.take_name(&format!("{}_bucket", self.family)))
+            && matchers.take_name(&format!("{}_bucket", self.family))
+            && !matchers.take_name(&self.family)
     }
 
     /// The label that tells this metric's parts apart.
@@ -78,7 +86,7 @@ impl Names {
         match part {
             Part::Bucket { upper_bound } => labels.set("le", &format_float(f64::from_bits(upper_bound))),
             Part::Quantile { quantile } => labels.set("quantile", &format_float(f64::from_bits(quantile))),
-            Part::Value | Part::Count | Part::Sum => {}
+            Part::Value | Part::Native | Part::Count | Part::Sum => {}
         }
         labels
     }
@@ -99,7 +107,7 @@ pub(crate) fn says_stale(point: &Point) -> bool {
     point.flags & FLAG_NO_RECORDED_VALUE != 0 || point.value == PointValue::None
 }
 
-/// The values of one point. Buckets are cumulative, as Prometheus has them.
+/// The values of one point; of a native histogram its count. Buckets are cumulative, as Prometheus has them.
 pub(crate) fn parts_of(point: &Point, emit: &mut dyn FnMut(Part, f64)) {
     match &point.value {
         PointValue::None => {}
@@ -120,6 +128,7 @@ pub(crate) fn parts_of(point: &Point, emit: &mut dyn FnMut(Part, f64)) {
             }
         }
         PointValue::ExponentialHistogram(histogram) => {
+            emit(Part::Native, histogram.count as f64);
             emit(Part::Count, histogram.count as f64);
             if let Some(sum) = histogram.sum {
                 emit(Part::Sum, sum);
@@ -161,22 +170,33 @@ pub(crate) fn extract(
         }
         if says_stale(point) {
             for series in parts.values_mut().flatten() {
-                push(series, time_ms, f64::from_bits(STALE));
+                push(series, time_ms, f64::from_bits(STALE), None);
             }
         } else {
             let start_ms = millis(point.start_time_unix_nano);
             let gap_ms = (delta && start_ms > previous_ms && start_ms < time_ms).then_some(start_ms);
+            let native = native(point);
             parts_of(point, &mut |part, value| {
+                let histogram = native.clone().filter(|_| part == Part::Native);
+                if part == Part::Native && histogram.is_none() {
+                    return;
+                }
                 let series = parts.entry(part).or_insert_with(|| {
                     let labels = names.labels(base, part);
                     let taken = matchers.take(&labels);
-                    taken.then(|| LeafSeries { labels, delta, times: Vec::new(), values: Vec::new() })
+                    taken.then(|| LeafSeries {
+                        labels,
+                        delta,
+                        times: Vec::new(),
+                        values: Vec::new(),
+                        histograms: Vec::new(),
+                    })
                 });
                 if let Some(series) = series {
                     if let Some(start_ms) = gap_ms {
-                        push(series, start_ms, 0.0);
+                        push(series, start_ms, 0.0, histogram.as_deref().map(|h| Arc::new(h.emptied())));
                     }
-                    push(series, time_ms, value);
+                    push(series, time_ms, value, histogram);
                 }
             });
         }
@@ -185,16 +205,30 @@ pub(crate) fn extract(
     parts.into_values().flatten().filter(|series| !series.times.is_empty()).collect()
 }
 
-fn push(series: &mut LeafSeries, time_ms: i64, value: f64) {
+/// A point's native histogram; `None` too for a scale below all that are taken.
+fn native(point: &Point) -> Option<Arc<NativeHistogram>> {
+    match &point.value {
+        PointValue::ExponentialHistogram(histogram) => NativeHistogram::of(histogram).map(Arc::new),
+        _ => None,
+    }
+}
+
+fn push(series: &mut LeafSeries, time_ms: i64, value: f64, histogram: Option<Arc<NativeHistogram>>) {
     match (series.times.last(), series.values.last_mut()) {
         (Some(last_ms), Some(last)) if *last_ms == time_ms => {
-            *last = if series.delta && !super::is_stale(value) && !super::is_stale(*last) {
-                *last + value
-            } else {
-                value
-            };
+            let add = series.delta && !super::is_stale(value) && !super::is_stale(*last);
+            *last = if add { *last + value } else { value };
+            if let Some(kept) = series.histograms.last_mut() {
+                match (kept, histogram) {
+                    (Some(kept), Some(more)) if add => Arc::make_mut(kept).add(&more, 1.0),
+                    (kept, histogram) => *kept = histogram,
+                }
+            }
         }
         _ => {
+            if histogram.is_some() || !series.histograms.is_empty() {
+                series.histograms.push(histogram);
+            }
             series.times.push(time_ms);
             series.values.push(value);
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use oteld_store::model::{AnyValue, Attributes, Metric, MetricKind, Resource, Series};
 
 use super::labels::{Labels, METRIC_NAME};
+use crate::text::value_text;
 
 /// The metric that carries a resource's attributes.
 pub const TARGET_INFO: &str = "target_info";
@@ -166,71 +167,20 @@ fn translate(resource: &Resource, attributes: &Attributes, ignore: &[&str]) -> L
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     for (key, value) in sorted {
         let Some(name) = label_name(key) else { continue };
-        let text = value_text(value);
+        let text = value_text(value).into_owned();
         labels.entry(name).and_modify(|joined| *joined = format!("{joined};{text}")).or_insert(text);
     }
     if let Some(name) = resource.attributes.get(SERVICE_NAME).map(value_text) {
         let job = match resource.attributes.get(SERVICE_NAMESPACE).map(value_text) {
             Some(namespace) => format!("{namespace}/{name}"),
-            None => name,
+            None => name.into_owned(),
         };
         labels.insert("job".to_owned(), job);
     }
     if let Some(instance) = resource.attributes.get(SERVICE_INSTANCE).map(value_text) {
-        labels.insert("instance".to_owned(), instance);
+        labels.insert("instance".to_owned(), instance.into_owned());
     }
     labels.into_iter().collect()
-}
-
-/// An attribute value as text, as the collector's `pcommon.Value.AsString` writes it.
-pub fn value_text(value: &AnyValue) -> String {
-    match value {
-        AnyValue::Empty => String::new(),
-        AnyValue::String(text) => text.to_string(),
-        AnyValue::Bool(value) => value.to_string(),
-        AnyValue::Int(value) => value.to_string(),
-        AnyValue::Double(value) => double_text(*value),
-        AnyValue::Bytes(bytes) => base64(bytes),
-        AnyValue::Array(_) | AnyValue::KeyValues(_) => value_json(value).to_string(),
-    }
-}
-
-fn double_text(value: f64) -> String {
-    let text = super::number::format_sample(value);
-    // Go's JSON encoder writes e-9 where strconv writes e-09.
-    if value.abs() < 1e-6 { text.replace("e-0", "e-") } else { text }
-}
-
-fn value_json(value: &AnyValue) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        AnyValue::Empty => Value::Null,
-        AnyValue::Bool(value) => Value::Bool(*value),
-        AnyValue::Int(value) => Value::from(*value),
-        AnyValue::Double(value) => serde_json::Number::from_f64(*value)
-            .map_or_else(|| Value::from(double_text(*value)), Value::Number),
-        AnyValue::String(_) | AnyValue::Bytes(_) => Value::String(value_text(value)),
-        AnyValue::Array(values) => values.iter().map(value_json).collect(),
-        AnyValue::KeyValues(attributes) => {
-            let sorted: BTreeMap<&str, Value> =
-                attributes.iter().map(|(key, value)| (key, value_json(value))).collect();
-            Value::Object(sorted.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-        }
-    }
-}
-
-/// Standard base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = (0..3).fold(0_u32, |group, i| group << 8 | u32::from(*chunk.get(i).unwrap_or(&0)));
-        for i in 0..4 {
-            let sextet = (group >> (18 - 6 * i)) & 63;
-            text.push(if i <= chunk.len() { ALPHABET[sextet as usize] as char } else { '=' });
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -314,12 +264,5 @@ mod tests {
         resource.attributes.0.push(("host.name".into(), "h".into()));
         let labels = target_info_labels(&resource).expect("it has something to tell");
         assert_eq!(labels.to_string(), r#"target_info{host_name="h", instance="i1", job="shop/cart"}"#);
-    }
-
-    #[test]
-    fn values_become_text_as_in_the_collector() {
-        assert_eq!(value_text(&AnyValue::Bytes(b"hello"[..].into())), "aGVsbG8=");
-        assert_eq!(value_text(&AnyValue::Array(vec![1.into(), "a".into(), true.into()])), r#"[1,"a",true]"#);
-        assert_eq!(value_text(&AnyValue::Double(1e-9)), "1e-9");
     }
 }

@@ -6,9 +6,9 @@ use oteld_store::model::{AnyValue, Attributes, SpanRow};
 use regex::{Regex, RegexBuilder};
 
 use super::ast::{AttributeScope, Expr, Field, Op, Spanset, Value};
-use super::text::value_text;
 use super::trace::{TraceFacts, duration_nanos};
 use crate::QueryError;
+use crate::text::value_text;
 
 /// Bytes that a compiled regular expression may take.
 const REGEX_SIZE_MAX: usize = 1 << 20;

@@ -8,7 +8,6 @@ mod lexer;
 pub mod parser;
 
 mod filter;
-pub mod text;
 pub mod trace;
 
 pub mod by_id;

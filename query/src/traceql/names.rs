@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ast::{AttributeScope, Field, Spanset, kind_name, status_name};
 use super::filter::{Filter, Item, items};
-use super::text::value_text;
 use super::trace::{TraceFacts, service_name};
+use crate::text::value_text;
 use crate::{LeafContext, QueryError};
 
 /// Spans that one leaf looks at for names.

@@ -91,3 +91,10 @@ fn a_quantile_out_of_range_is_told() {
     let warnings: Vec<_> = answer.warnings.into_iter().collect();
     assert_eq!(warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2"]);
 }
+
+#[test]
+fn a_k_that_is_no_number_of_series_is_refused() {
+    for (k, message) in [("NaN", "Parameter value is NaN"), ("1e30", "Scalar value 1e+30 overflows int64")] {
+        assert_eq!(world().error(&format!("topk({k}, m)"), 0.0).message, message);
+    }
+}

@@ -205,3 +205,19 @@ fn a_rate_of_what_is_not_a_counter_is_told() {
         infos.len() == 1 && infos[0].contains("might not be a counter") && infos[0].contains("\"gauge\"")
     );
 }
+
+#[test]
+fn infinities_are_as_in_go() {
+    let mut world = World::default();
+    let big = 1.7e308;
+    world.samples("up", GAUGE, &[], 10.0, [f64::INFINITY]);
+    world.samples("down", GAUGE, &[], 10.0, [f64::NEG_INFINITY]);
+    world.samples("swing_total", COUNTER, &[], 10.0, [big, -big, big, -big, big, -big]);
+    let cases = [("clamp_min(up, NaN)", "{} +Inf"), ("clamp_max(down, NaN)", "{} -Inf")];
+    check(&world, 0.0, &cases);
+    check(
+        &world,
+        50.0,
+        &[("clamp_max(swing_total, NaN)", "{} NaN"), ("increase(swing_total[1m])", "{} -Inf")],
+    );
+}

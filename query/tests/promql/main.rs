@@ -2,6 +2,7 @@
 
 mod aggregations;
 mod functions;
+mod native;
 mod opentelemetry;
 mod operators;
 mod selectors;

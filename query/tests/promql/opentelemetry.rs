@@ -147,28 +147,6 @@ fn resource_attributes_are_target_info() {
 }
 
 #[test]
-fn an_exponential_histogram_is_told_and_never_silently_empty() {
-    let mut world = World::default();
-    let value = ExponentialHistogram { count: 4, sum: Some(2.0), ..ExponentialHistogram::default() };
-    let kind = MetricKind::ExponentialHistogram { temporality: Temporality::Cumulative };
-    world.add(
-        "lat",
-        "s",
-        kind,
-        &[],
-        vec![World::point(0.0, PointValue::ExponentialHistogram(Box::new(value)))],
-    );
-    for query in
-        ["histogram_quantile(0.9, rate(lat_seconds[5m]))", "lat_seconds_bucket", "{__name__=~\"lat.*\"}"]
-    {
-        let answer = world.instant(query, 0.0).expect("an answer");
-        assert!(answer.warnings.iter().any(|warning| warning.contains("\"lat_seconds\"")), "{query}");
-    }
-    assert_eq!(world.ask("lat_seconds_sum / lat_seconds_count", 0.0), "{} 0.5");
-    assert!(world.instant("lat_seconds_count", 0.0).expect("an answer").warnings.is_empty());
-}
-
-#[test]
 fn staleness_of_a_histogram_ends_its_buckets() {
     let mut world = World::default();
     let points = vec![World::point(0.0, histogram([1, 2, 3], 1.0)), World::stale(10.0)];

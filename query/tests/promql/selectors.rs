@@ -150,7 +150,6 @@ fn times_that_add_up_beyond_all_bounds_are_refused() {
 fn what_is_not_built_is_named() {
     let world = hosts();
     for (query, name) in [
-        ("histogram_avg(load)", "histogram_avg()"),
         ("info(load)", "info()"),
         ("limitk(1, load)", "limitk"),
         ("mad_over_time(load[5m])", "mad_over_time()"),

@@ -1,6 +1,6 @@
 //! What holds for every query: a step of a range query is an instant query, and no query exhausts the stack.
 
-use oteld_query::promql::Data;
+use oteld_query::promql::{Data, Sample};
 use oteld_store::model::PointValue;
 use proptest::prelude::*;
 
@@ -53,7 +53,10 @@ fn values(data: Data) -> Vec<(String, i64, u64)> {
     let mut values: Vec<_> = match data {
         Data::Vector { time_ms, samples } => samples
             .into_iter()
-            .map(|(labels, value)| (labels.to_string(), time_ms, value.to_bits()))
+            .map(|(labels, sample)| match sample {
+                Sample::Float(value) => (labels.to_string(), time_ms, value.to_bits()),
+                Sample::Histogram(_) => panic!("not a float"),
+            })
             .collect(),
         Data::Matrix(matrix) => matrix
             .into_iter()

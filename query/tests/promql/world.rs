@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use oteld_query::promql::number::format_sample;
-use oteld_query::promql::{Answer, Data, Plan, Timeline, evaluate, leaf};
+use oteld_query::promql::{Answer, Data, NativeHistogram, Plan, Sample, Timeline, evaluate, leaf};
 use oteld_query::{LeafContext, Limits, QueryError};
 use oteld_store::model::identity::series_id;
 use oteld_store::model::metric::FLAG_NO_RECORDED_VALUE;
@@ -131,7 +131,10 @@ fn show(answer: &Answer) -> String {
         Data::Scalar { value, .. } => format_sample(*value),
         Data::String { value, .. } => value.clone(),
         Data::Vector { samples, .. } => {
-            let lines = samples.iter().map(|(labels, value)| format!("{labels} {}", round(*value)));
+            let lines = samples.iter().map(|(labels, sample)| match sample {
+                Sample::Float(value) => format!("{labels} {}", round(*value)),
+                Sample::Histogram(histogram) => format!("{labels} {}", show_histogram(histogram)),
+            });
             lines.collect::<Vec<_>>().join("\n")
         }
         Data::Matrix(matrix) => {
@@ -139,11 +142,24 @@ fn show(answer: &Answer) -> String {
                 let samples = series.samples.iter().map(|(time_ms, value)| {
                     format!("{}@{}", round(*value), (*time_ms as f64) / 1000.0 - START as f64)
                 });
-                format!("{} {}", series.labels, samples.collect::<Vec<_>>().join(" "))
+                let histograms = series.histograms.iter().map(|(time_ms, histogram)| {
+                    format!("{}@{}", show_histogram(histogram), (*time_ms as f64) / 1000.0 - START as f64)
+                });
+                format!("{} {}", series.labels, samples.chain(histograms).collect::<Vec<_>>().join(" "))
             });
             lines.collect::<Vec<_>>().join("\n")
         }
     }
+}
+
+/// Count, sum and buckets.
+fn show_histogram(histogram: &NativeHistogram) -> String {
+    let buckets = histogram.buckets().into_iter().map(|bucket| {
+        let (open, close) =
+            (if bucket.lower_inclusive { '[' } else { '(' }, if bucket.upper_inclusive { ']' } else { ')' });
+        format!(" {open}{},{}{close}:{}", round(bucket.lower), round(bucket.upper), round(bucket.count))
+    });
+    format!("<{} {}{}>", round(histogram.count), round(histogram.sum), buckets.collect::<String>())
 }
 
 /// Nine digits, so that the last bit does not matter.

@@ -12,11 +12,10 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use oteld_query::QueryError;
 use oteld_query::traceql::ast::KIND_NAMES;
 use oteld_query::traceql::{Name, NamesOf, NamesRequest};
-use oteld_store::model::Tenant;
 use serde::Serialize;
 
 use self::params::{TracesQuery, dependencies_time, time_of_trace, traces_query};
@@ -25,7 +24,7 @@ use self::shape::{
     trace_id_text,
 };
 use super::ask::ReadState;
-use super::traces::{self, EVER, Params, status_of};
+use super::traces::{self, EVER, Failure, NOT_FOUND, Params};
 use crate::tenancy::tenant_of;
 
 /// The routes, with their prefix.
@@ -43,28 +42,21 @@ pub fn router() -> Router<ReadState> {
 
 /// A failure, as Jaeger writes it.
 #[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    message: String,
-}
+struct Failed(Failure);
 
-impl From<QueryError> for Failure {
-    fn from(error: QueryError) -> Self {
-        Failure { status: status_of(&error), message: error.message }
+impl<E: Into<Failure>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Failed(error.into())
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let error = ResponseError { code: Some(self.status.as_u16()), msg: self.message, trace_id: None };
+        let Failed(Failure { status, message }) = self;
+        let error = ResponseError { code: Some(status.as_u16()), msg: message, trace_id: None };
         let body = shape::Response { data: (), total: 0, limit: 0, offset: 0, errors: Some(vec![error]) };
-        (self.status, Json(body)).into_response()
+        (status, Json(body)).into_response()
     }
-}
-
-fn tenant(headers: &HeaderMap) -> Result<Tenant, Failure> {
-    tenant_of(headers)
-        .map_err(|error| Failure { status: StatusCode::BAD_REQUEST, message: error.to_string() })
 }
 
 /// Data with its count, and what may be missing.
@@ -81,9 +73,9 @@ fn success<T: Serialize>(
     if partial { ([(header::CACHE_CONTROL, "no-store")], body).into_response() } else { body.into_response() }
 }
 
-async fn services(State(state): State<ReadState>, headers: HeaderMap) -> Result<Response, Failure> {
+async fn services(State(state): State<ReadState>, headers: HeaderMap) -> Result<Response, Failed> {
     let request = NamesRequest { of: NamesOf::Services, time_unix_nano: EVER };
-    let found = traces::names(&state, &tenant(&headers)?, request, usize::MAX).await?;
+    let found = traces::names(&state, &tenant_of(&headers)?, request, usize::MAX).await?;
     let names: BTreeSet<String> = found
         .value
         .names
@@ -102,10 +94,10 @@ async fn operations_of(
     state: &ReadState,
     headers: &HeaderMap,
     service: &str,
-) -> Result<(Vec<(String, u8)>, Vec<String>), Failure> {
+) -> Result<(Vec<(String, u8)>, Vec<String>), Failed> {
     let service = if service == NO_SERVICE_NAME { String::new() } else { service.to_owned() };
     let request = NamesRequest { of: NamesOf::Operations { service }, time_unix_nano: EVER };
-    let found = traces::names(state, &tenant(headers)?, request, usize::MAX).await?;
+    let found = traces::names(state, &tenant_of(headers)?, request, usize::MAX).await?;
     let pair = |name| match name {
         Name::Operation { name, kind } => Some((name, kind)),
         _ => None,
@@ -117,7 +109,7 @@ async fn operation_names(
     State(state): State<ReadState>,
     Path(service): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let (operations, incomplete) = operations_of(&state, &headers, &service).await?;
     let names: BTreeSet<String> = operations.into_iter().map(|(name, _)| name).collect();
     let total = names.len();
@@ -128,7 +120,7 @@ async fn operations(
     State(state): State<ReadState>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let params = Params::parse(query)?;
     let Some(service) = params.get("service") else {
         return Err(QueryError::bad("parameter 'service' is required").into());
@@ -150,8 +142,8 @@ async fn find_traces(
     State(state): State<ReadState>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
-    let tenant = tenant(&headers)?;
+) -> Result<Response, Failed> {
+    let tenant = tenant_of(&headers)?;
     match traces_query(&Params::parse(query)?, state.env.clock.now_unix_nanos())? {
         TracesQuery::Find(request) => {
             let found = traces::search(&state, &tenant, request).await?;
@@ -177,24 +169,18 @@ async fn find_traces(
     }
 }
 
-const NOT_FOUND: &str = "trace not found";
-
 async fn get_trace(
     State(state): State<ReadState>,
     Path(trace_id): Path<String>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let trace_id = traces::trace_id(&trace_id)?;
     let time = time_of_trace(&Params::parse(query)?)?;
-    let found = traces::by_id(&state, &tenant(&headers)?, [trace_id].into(), time).await?;
+    let found = traces::by_id(&state, &tenant_of(&headers)?, [trace_id].into(), time).await?;
     match found.value.get(&trace_id) {
         Some(rows) => Ok(success(vec![shape::trace(rows)], 0, Vec::new(), found.incomplete)),
-        // Whether it exists is not known: "not found" would be a lie, and may be cached.
-        None if !found.incomplete.is_empty() => {
-            Err(Failure { status: StatusCode::SERVICE_UNAVAILABLE, message: found.incomplete.join("; ") })
-        }
-        None => Err(Failure { status: StatusCode::NOT_FOUND, message: NOT_FOUND.to_owned() }),
+        None => Err(Failure::of_missing_trace(&found.incomplete).into()),
     }
 }
 
@@ -202,9 +188,9 @@ async fn dependencies(
     State(state): State<ReadState>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let time = dependencies_time(&Params::parse(query)?, state.env.clock.now_unix_nanos())?;
-    let found = traces::dependencies(&state, &tenant(&headers)?, time).await?;
+    let found = traces::dependencies(&state, &tenant_of(&headers)?, time).await?;
     let links: Vec<DependencyLink> = found
         .value
         .calls
@@ -218,10 +204,10 @@ async fn dependencies(
     Ok(success(links, 0, Vec::new(), found.incomplete))
 }
 
-async fn metrics(Path(name): Path<String>) -> Failure {
+async fn metrics(Path(name): Path<String>) -> Failed {
     QueryError::not_supported(format!("Jaeger's service performance monitoring (/api/metrics/{name})")).into()
 }
 
-async fn v3(Path(path): Path<String>) -> Failure {
+async fn v3(Path(path): Path<String>) -> Failed {
     QueryError::not_supported(format!("version 3 of Jaeger's API (/api/v3/{path})")).into()
 }

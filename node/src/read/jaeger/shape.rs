@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use oteld_query::text::value_text;
 use oteld_query::traceql::ast::kind_name;
-use oteld_query::traceql::text::value_text;
 use oteld_query::traceql::trace::{SERVICE_NAME, duration_nanos, service_name};
 use oteld_store::model::{AnyValue, Attributes, Resource, SpanEvent, SpanRow, StreamId};
 use serde::Serialize;

@@ -215,6 +215,15 @@ async fn grafanas_health_check_is_answered() {
 }
 
 #[tokio::test]
+async fn the_drilldown_app_is_told_what_there_is() {
+    let limits = json("drilldown-limits", &[]).await;
+    assert_eq!(limits["pattern_ingester_enabled"], false);
+    assert_eq!(limits["limits"]["volume_enabled"], true);
+    assert_eq!(limits["limits"]["max_entries_limit_per_query"], Limits::default().entries_max);
+    assert!(limits["version"].is_string());
+}
+
+#[tokio::test]
 async fn labels_values_and_series_come_from_streams_in_range() {
     let times = [("start", "1588889220"), ("end", "1588889300")];
     assert_eq!(json("labels", &times).await, json!({"status": "success", "data": ["service_name"]}));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use oteld_query::promql::number::format_sample;
-use oteld_query::promql::{Data, ExemplarSeries, Labels};
+use oteld_query::promql::{Data, ExemplarSeries, Labels, NativeHistogram, Sample};
 
 use super::error::ApiError;
 
@@ -60,11 +60,19 @@ pub(super) fn query_data(data: &Data) -> String {
         }
         Data::Vector { time_ms, samples } => {
             json.push_str("{\"resultType\":\"vector\",\"result\":");
-            write_list(&mut json, samples.iter(), |json, (labels, value)| {
+            write_list(&mut json, samples.iter(), |json, (labels, sample)| {
                 json.push_str("{\"metric\":");
                 write_labels(json, labels);
-                json.push_str(",\"value\":");
-                write_sample(json, *time_ms, &format_sample(*value));
+                match sample {
+                    Sample::Float(value) => {
+                        json.push_str(",\"value\":");
+                        write_sample(json, *time_ms, &format_sample(*value));
+                    }
+                    Sample::Histogram(histogram) => {
+                        json.push_str(",\"histogram\":");
+                        write_histogram(json, *time_ms, histogram);
+                    }
+                }
                 json.push('}');
             });
         }
@@ -73,10 +81,18 @@ pub(super) fn query_data(data: &Data) -> String {
             write_list(&mut json, matrix.iter(), |json, series| {
                 json.push_str("{\"metric\":");
                 write_labels(json, &series.labels);
-                json.push_str(",\"values\":");
-                write_list(json, series.samples.iter(), |json, (time_ms, value)| {
-                    write_sample(json, *time_ms, &format_sample(*value));
-                });
+                if !series.samples.is_empty() {
+                    json.push_str(",\"values\":");
+                    write_list(json, series.samples.iter(), |json, (time_ms, value)| {
+                        write_sample(json, *time_ms, &format_sample(*value));
+                    });
+                }
+                if !series.histograms.is_empty() {
+                    json.push_str(",\"histograms\":");
+                    write_list(json, series.histograms.iter(), |json, (time_ms, histogram)| {
+                        write_histogram(json, *time_ms, histogram);
+                    });
+                }
                 json.push('}');
             });
         }
@@ -150,6 +166,35 @@ fn write_sample(json: &mut String, time_ms: i64, value: &str) {
     json.push(',');
     write_string(json, value);
     json.push(']');
+}
+
+/// `[time, {count, sum, buckets: [[boundaries, lower, upper, count], …]}]`, where boundaries are 0 for an interval that
+/// is open on the left, 1 on the right, 2 on both sides and 3 on none.
+fn write_histogram(json: &mut String, time_ms: i64, histogram: &NativeHistogram) {
+    json.push('[');
+    write_time(json, time_ms);
+    json.push_str(",{\"count\":");
+    write_string(json, &format_sample(histogram.count));
+    json.push_str(",\"sum\":");
+    write_string(json, &format_sample(histogram.sum));
+    let buckets = histogram.buckets();
+    if !buckets.is_empty() {
+        json.push_str(",\"buckets\":");
+        write_list(json, buckets.iter(), |json, bucket| {
+            json.push_str(match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => "[0",
+                (true, false) => "[1",
+                (false, false) => "[2",
+                (true, true) => "[3",
+            });
+            for value in [bucket.lower, bucket.upper, bucket.count] {
+                json.push(',');
+                write_string(json, &format_sample(value));
+            }
+            json.push(']');
+        });
+    }
+    json.push_str("}]");
 }
 
 /// Seconds, with three decimals where they are not zero.

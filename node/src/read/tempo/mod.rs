@@ -17,13 +17,12 @@ use axum::{Json, Router};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oteld_query::QueryError;
 use oteld_query::traceql::{NamesReply, NamesRequest};
-use oteld_store::model::Tenant;
 use prost::Message;
 use serde_json::json;
 
 use self::otlp::{PartialStatus, TraceByIdMetrics, TraceByIdResponse};
 use super::ask::ReadState;
-use super::traces::{self, Found, Params, status_of};
+use super::traces::{self, Failure, Found, Params};
 use crate::tenancy::tenant_of;
 
 const PROTOBUF: &str = "application/protobuf";
@@ -38,33 +37,31 @@ pub fn router() -> Router<ReadState> {
         .route("/tempo/api/search", get(search))
         .route("/tempo/api/search/tags", get(tags_v1))
         .route("/tempo/api/v2/search/tags", get(tags_v2))
-        .route("/tempo/api/search/tag/{tag}/values", get(values_v1))
-        .route("/tempo/api/v2/search/tag/{tag}/values", get(values_v2))
+        .route(
+            "/tempo/api/search/tag/{tag}/values",
+            get(async |state, tag, headers, query| values(state, tag, headers, query, tags::values_v1).await),
+        )
+        .route(
+            "/tempo/api/v2/search/tag/{tag}/values",
+            get(async |state, tag, headers, query| values(state, tag, headers, query, tags::values_v2).await),
+        )
         .route("/tempo/api/metrics/{name}", get(metrics))
 }
 
 /// A failure: Tempo answers with plain text.
 #[derive(Debug)]
-struct Failure {
-    status: StatusCode,
-    message: String,
-}
+struct Failed(Failure);
 
-impl From<QueryError> for Failure {
-    fn from(error: QueryError) -> Self {
-        Failure { status: status_of(&error), message: error.message }
+impl<E: Into<Failure>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Failed(error.into())
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        (self.status, self.message).into_response()
+        (self.0.status, self.0.message).into_response()
     }
-}
-
-fn tenant(headers: &HeaderMap) -> Result<Tenant, Failure> {
-    tenant_of(headers)
-        .map_err(|error| Failure { status: StatusCode::BAD_REQUEST, message: error.to_string() })
 }
 
 /// Says what may be missing, and that such a reply is not to be kept.
@@ -100,21 +97,17 @@ async fn found_trace(
     trace_id: &str,
     headers: &HeaderMap,
     query: RawQuery,
-) -> Result<Found<otlp::Trace>, Failure> {
+) -> Result<Found<otlp::Trace>, Failed> {
     let trace_id = traces::trace_id(trace_id)?;
     let time = search::time(&Params::parse(query)?)?;
-    let mut found = traces::by_id(state, &tenant(headers)?, [trace_id].into(), time).await?;
+    let mut found = traces::by_id(state, &tenant_of(headers)?, [trace_id].into(), time).await?;
     match found.value.remove(&trace_id) {
         Some(rows) => Ok(Found {
             value: otlp::trace(&rows),
             incomplete: found.incomplete,
             bytes_scanned: found.bytes_scanned,
         }),
-        // Whether it exists is not known: "not found" would be a lie.
-        None if !found.incomplete.is_empty() => {
-            Err(Failure { status: StatusCode::SERVICE_UNAVAILABLE, message: found.incomplete.join("; ") })
-        }
-        None => Err(Failure { status: StatusCode::NOT_FOUND, message: "trace not found".to_owned() }),
+        None => Err(Failure::of_missing_trace(&found.incomplete).into()),
     }
 }
 
@@ -133,7 +126,7 @@ async fn trace_v1(
     Path(trace_id): Path<String>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let found = found_trace(&state, &trace_id, &headers, query).await?;
     let mut response = if wants_protobuf(&headers) {
         protobuf(&found.value)
@@ -153,7 +146,7 @@ async fn trace_v2(
     Path(trace_id): Path<String>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let found = found_trace(&state, &trace_id, &headers, query).await?;
     let partial = !found.incomplete.is_empty();
     let message = found.incomplete.join("; ");
@@ -181,10 +174,10 @@ async fn search(
     State(state): State<ReadState>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let params = Params::parse(query)?;
     let request = search::search_request(&params, &state.limits)?;
-    let found = traces::search(&state, &tenant(&headers)?, request).await?;
+    let found = traces::search(&state, &tenant_of(&headers)?, request).await?;
     let body = search::response(&found, params.get("q").is_some());
     Ok(marked(Json(body).into_response(), &found.incomplete))
 }
@@ -194,9 +187,9 @@ async fn names(
     headers: &HeaderMap,
     params: &Params,
     request: Option<NamesRequest>,
-) -> Result<Found<NamesReply>, Failure> {
+) -> Result<Found<NamesReply>, Failed> {
     match request {
-        Some(request) => Ok(traces::names(state, &tenant(headers)?, request, tags::limit(params)?).await?),
+        Some(request) => Ok(traces::names(state, &tenant_of(headers)?, request, tags::limit(params)?).await?),
         None => Ok(Found::default()),
     }
 }
@@ -205,7 +198,7 @@ async fn tags_v1(
     State(state): State<ReadState>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let params = Params::parse(query)?;
     let query = tags::tags_query(&params)?;
     let only_intrinsics = query.request.is_none();
@@ -217,37 +210,27 @@ async fn tags_v2(
     State(state): State<ReadState>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+) -> Result<Response, Failed> {
     let params = Params::parse(query)?;
     let query = tags::tags_query(&params)?;
     let found = names(&state, &headers, &params, query.request).await?;
     Ok(marked(Json(tags::tags_v2(found.value, query.with_intrinsics)).into_response(), &found.incomplete))
 }
 
-async fn values_v1(
+/// Values of a tag in the shape of one of the versions.
+async fn values(
     State(state): State<ReadState>,
     Path(tag): Path<String>,
     headers: HeaderMap,
     query: RawQuery,
-) -> Result<Response, Failure> {
+    shape: fn(NamesReply) -> serde_json::Value,
+) -> Result<Response, Failed> {
     let params = Params::parse(query)?;
     let request = tags::values_request(&tag, &params, &state.limits)?;
     let found = names(&state, &headers, &params, Some(request)).await?;
-    Ok(marked(Json(tags::values_v1(found.value)).into_response(), &found.incomplete))
+    Ok(marked(Json(shape(found.value)).into_response(), &found.incomplete))
 }
 
-async fn values_v2(
-    State(state): State<ReadState>,
-    Path(tag): Path<String>,
-    headers: HeaderMap,
-    query: RawQuery,
-) -> Result<Response, Failure> {
-    let params = Params::parse(query)?;
-    let request = tags::values_request(&tag, &params, &state.limits)?;
-    let found = names(&state, &headers, &params, Some(request)).await?;
-    Ok(marked(Json(tags::values_v2(found.value)).into_response(), &found.incomplete))
-}
-
-async fn metrics(Path(name): Path<String>) -> Failure {
+async fn metrics(Path(name): Path<String>) -> Failed {
     QueryError::not_supported(format!("TraceQL metrics (/api/metrics/{name})")).into()
 }

@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::ast::{Aggregation, Grouping, Node};
 use super::super::labels::Labels;
-use super::super::number::format_float;
-use super::{Column, Evaluator, Timeline, drop_empty, sum, text, unite};
+use super::super::native::NativeHistogram;
+use super::super::number::{format_float, format_sample};
+use super::{Column, Evaluator, Sample, Timeline, drop_empty, native, sum, text, unite};
 use crate::QueryError;
 
 impl Evaluator<'_> {
@@ -32,24 +34,64 @@ impl Evaluator<'_> {
             self.warn_of_quantiles(&params);
         }
         if matches!(op, Aggregation::Topk | Aggregation::Bottomk) {
-            if params.iter().any(|k| k.is_nan()) {
-                return Err(QueryError::bad("Parameter value is NaN"));
-            }
+            check_k(&params)?;
             return Ok(groups.into_values().flat_map(|g| select_k(op, g, &params, when)).collect());
         }
         let mut aggregated = Vec::with_capacity(groups.len());
         let mut members = Vec::new();
+        let mut mixed = false;
         for (labels, group) in groups {
             self.budget.spend(0, 0)?;
             let step_value = |step: usize| {
                 members.clear();
                 members.extend(group.iter().filter_map(|column| column.values[step]));
-                (!members.is_empty()).then(|| reduce(op, &members, params.get(step).copied()))
+                let native = || group.iter().filter_map(|column| column.histogram(step));
+                match op {
+                    Aggregation::Sum | Aggregation::Avg if native().next().is_some() => {
+                        mixed |= !members.is_empty();
+                        members.is_empty().then(|| reduce_native(op, native()))?
+                    }
+                    Aggregation::Count | Aggregation::Group => {
+                        members.extend(native().map(|histogram| histogram.count));
+                        (!members.is_empty()).then(|| Sample::Float(reduce(op, &members, None)))
+                    }
+                    _ => (!members.is_empty())
+                        .then(|| Sample::Float(reduce(op, &members, params.get(step).copied()))),
+                }
             };
-            aggregated.push(Column { labels, values: (0..when.steps()).map(step_value).collect() });
+            aggregated.push(Column::of(labels, (0..when.steps()).map(step_value)));
+        }
+        if mixed {
+            self.warn("encountered a mix of histograms and floats for aggregation");
         }
         Ok(drop_empty(aggregated))
     }
+}
+
+/// Refuses what is no number of series.
+fn check_k(params: &[f64]) -> Result<(), QueryError> {
+    const LARGEST: f64 = i64::MAX as f64;
+    for k in params {
+        if k.is_nan() {
+            return Err(QueryError::bad("Parameter value is NaN"));
+        }
+        if *k >= LARGEST {
+            return Err(QueryError::bad(format!("Scalar value {} overflows int64", format_sample(*k))));
+        }
+    }
+    Ok(())
+}
+
+/// The sum or the mean of histograms.
+fn reduce_native<'a>(
+    op: Aggregation,
+    histograms: impl Iterator<Item = &'a Arc<NativeHistogram>> + Clone,
+) -> Option<Sample> {
+    let mut total = native::sum(histograms.clone())?;
+    if op == Aggregation::Avg {
+        total.divide(histograms.count() as f64);
+    }
+    Some(Sample::Histogram(Arc::new(total)))
 }
 
 /// The aggregate of at least one value.
@@ -77,6 +119,9 @@ fn select_k(op: Aggregation, mut group: Vec<Column>, k: &[f64], when: &Timeline)
         let by_value = if op == Aggregation::Topk { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
         a.is_nan().cmp(&b.is_nan()).then(by_value.unwrap_or(Ordering::Equal))
     };
+    for column in &mut group {
+        column.histograms = Vec::new();
+    }
     for (step, k) in k.iter().enumerate() {
         let mut present: Vec<(f64, usize)> = group
             .iter()
@@ -120,7 +165,7 @@ fn count_values(
         for (value, values) in by_value {
             let mut labels = labels.clone();
             labels.set(label, &value);
-            counted.push(Column { labels, values });
+            counted.push(Column::floats(labels, values));
         }
     }
     unite(counted)

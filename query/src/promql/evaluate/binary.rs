@@ -1,10 +1,12 @@
 //! Binary operators: of scalars, of a vector and a scalar, and of two vectors with matching.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::super::ast::{Matching, Node, Operator, Side};
 use super::super::labels::Labels;
-use super::{Column, Evaluator, Timeline, Value, map_steps, unite};
+use super::super::native::NativeHistogram;
+use super::{Column, Evaluator, Sample, Timeline, Value, map_steps, unite};
 use crate::QueryError;
 
 impl Evaluator<'_> {
@@ -83,6 +85,43 @@ fn keeps_name(op: Operator, return_bool: bool) -> bool {
     op.is_comparison() && !return_bool
 }
 
+/// What two samples give; of floats as [`element`]. Histograms are added, subtracted and compared, and multiplied with
+/// and divided by floats; everything else gives nothing.
+fn combine(op: Operator, a: &Sample, b: &Sample, return_bool: bool) -> Option<Sample> {
+    let histogram = |histogram: &NativeHistogram, change: &dyn Fn(&mut NativeHistogram)| {
+        let mut changed = histogram.clone();
+        change(&mut changed);
+        Some(Sample::Histogram(Arc::new(changed)))
+    };
+    match (a, b, op) {
+        (Sample::Float(a), Sample::Float(b), _) => element(op, *a, *b, *a, return_bool).map(Sample::Float),
+        (Sample::Histogram(a), Sample::Float(b), Operator::Mul)
+        | (Sample::Float(b), Sample::Histogram(a), Operator::Mul) => histogram(a, &|h| h.scale(*b)),
+        (Sample::Histogram(a), Sample::Float(b), Operator::Div) => histogram(a, &|h| h.divide(*b)),
+        (Sample::Histogram(a), Sample::Histogram(b), Operator::Add) => histogram(a, &|h| h.add(b, 1.0)),
+        (Sample::Histogram(a), Sample::Histogram(b), Operator::Sub) => histogram(a, &|h| h.add(b, -1.0)),
+        (Sample::Histogram(left), Sample::Histogram(right), Operator::Equal | Operator::NotEqual) => {
+            let holds = (left == right) == (op == Operator::Equal);
+            match return_bool {
+                true => Some(Sample::Float(f64::from(u8::from(holds)))),
+                false => holds.then(|| a.clone()),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The vector with the sign changed.
+pub(super) fn negate(mut columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
+    for column in &mut columns {
+        for value in column.values.iter_mut().flatten() {
+            *value = -*value;
+        }
+        super::native::change(&mut column.histograms, |_, histogram| histogram.scale(-1.0));
+    }
+    super::without_names(columns)
+}
+
 fn with_scalar(
     op: Operator,
     mut vector: Vec<Column>,
@@ -94,10 +133,21 @@ fn with_scalar(
         let (a, b) = if scalar_first { (scalar[step], value) } else { (value, scalar[step]) };
         element(op, a, b, value, return_bool)
     };
+    let by_scalar = op == Operator::Mul || (op == Operator::Div && !scalar_first);
+    if by_scalar && vector.iter().any(|column| !column.histograms.is_empty()) {
+        for column in &mut vector {
+            let samples: Vec<_> = (0..scalar.len())
+                .map(|step| combine(op, &column.at(step)?, &Sample::Float(scalar[step]), return_bool))
+                .collect();
+            *column = Column::of(std::mem::take(&mut column.labels), samples.into_iter());
+        }
+        return super::without_names(vector);
+    }
     if !keeps_name(op, return_bool) {
         return map_steps(vector, of);
     }
     for column in &mut vector {
+        column.histograms = Vec::new();
         for (step, value) in column.values.iter_mut().enumerate() {
             *value = value.and_then(|value| of(step, value));
         }
@@ -141,11 +191,11 @@ fn set(
             _ => (&rhs, &groups.rhs, &mut lhs, &groups.lhs),
         };
         for (column, group) in from.iter().zip(by) {
-            present[*group] |= column.values[step].is_some();
+            present[*group] |= column.is_at(step);
         }
         for (column, group) in to.iter_mut().zip(to_groups) {
             if present[*group] != (op == Operator::And) {
-                column.values[step] = None;
+                column.set(step, None);
             }
         }
     }
@@ -175,7 +225,7 @@ fn matched(
     for step in 0..when.steps() {
         partner.fill(None);
         taken.fill(false);
-        for (index, column) in one.iter().enumerate().filter(|(_, column)| column.values[step].is_some()) {
+        for (index, column) in one.iter().enumerate().filter(|(_, column)| column.is_at(step)) {
             if let Some(first) = partner[one_groups[index]].replace(index) {
                 let side = if swapped { "left" } else { "right" };
                 return Err(QueryError::bad(format!(
@@ -188,10 +238,10 @@ fn matched(
         }
         for (index, column) in many.iter().enumerate() {
             let group = many_groups[index];
-            let (Some(value), Some(other)) = (column.values[step], partner[group]) else { continue };
-            let other_value = one[other].values[step].expect("a partner has a value at this step");
+            let (Some(value), Some(other)) = (column.at(step), partner[group]) else { continue };
+            let other_value = one[other].at(step).expect("a partner has a value at this step");
             let (a, b) = if swapped { (other_value, value) } else { (value, other_value) };
-            let Some(result) = element(op, a, b, a, matching.return_bool) else { continue };
+            let Some(result) = combine(op, &a, &b, matching.return_bool) else { continue };
             if matching.side == Side::Neither && std::mem::replace(&mut taken[group], true) {
                 return Err(QueryError::bad(
                     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
@@ -199,10 +249,10 @@ fn matched(
             }
             let place = *results.entry((index, other)).or_insert_with(|| {
                 let labels = result_labels(op, &column.labels, &one[other].labels, matching);
-                columns.push(Column { labels, values: vec![None; when.steps()] });
+                columns.push(Column::floats(labels, vec![None; when.steps()]));
                 columns.len() - 1
             });
-            columns[place].values[step] = Some(result);
+            columns[place].set(step, Some(result));
         }
     }
     unite(columns).map_err(|_| {

@@ -5,16 +5,17 @@ use std::cmp::Ordering;
 use super::super::ast::Node;
 use super::super::calendar::{civil_from_days, days_from_civil, days_in_month};
 use super::super::labels::Labels;
-use super::{Column, Evaluator, Timeline, Value, drop_empty, map, map_steps};
+use super::{Column, Evaluator, Timeline, Value, drop_empty, map, map_steps, native, without_names};
 use crate::QueryError;
 
 /// Whether a function can be evaluated as a call. Functions of range vectors, `absent` and `timestamp` of a selector
 /// have nodes of their own.
 pub(crate) fn is_function(name: &str) -> bool {
-    const OTHERS: [&str; 16] = [
+    const OTHERS: [&str; 17] = [
         "clamp",
         "clamp_max",
         "clamp_min",
+        "histogram_fraction",
         "histogram_quantile",
         "label_join",
         "label_replace",
@@ -29,7 +30,10 @@ pub(crate) fn is_function(name: &str) -> bool {
         "year",
         "month",
     ];
-    OTHERS.contains(&name) || math(name).is_some() || date(name).is_some()
+    OTHERS.contains(&name)
+        || math(name).is_some()
+        || date(name).is_some()
+        || native::of_histogram(name).is_some()
 }
 
 fn math(name: &str) -> Option<fn(f64) -> f64> {
@@ -90,7 +94,7 @@ fn seconds(when: &Timeline) -> Vec<f64> {
 }
 
 fn unlabelled(values: Vec<f64>) -> Vec<Column> {
-    vec![Column { labels: Labels::default(), values: values.into_iter().map(Some).collect() }]
+    vec![Column::floats(Labels::default(), values.into_iter().map(Some).collect())]
 }
 
 impl Evaluator<'_> {
@@ -110,6 +114,10 @@ impl Evaluator<'_> {
             };
             return Ok(Value::Vector(map(times, f)?));
         }
+        if let Some(f) = native::of_histogram(function) {
+            let columns = native::map_histograms(self.vector(&args[0], when)?, |_, histogram| f(histogram));
+            return Ok(Value::Vector(without_names(columns)?));
+        }
         Ok(Value::Vector(match function {
             "time" => return Ok(Value::Scalar(seconds(when))),
             "pi" => return Ok(Value::Scalar(vec![std::f64::consts::PI; when.steps()])),
@@ -120,7 +128,11 @@ impl Evaluator<'_> {
             "vector" => unlabelled(self.scalar(&args[0], when)?),
             "timestamp" => {
                 let times = seconds(when);
-                map_steps(self.vector(&args[0], when)?, |step, _| Some(times[step]))?
+                let columns = self.vector(&args[0], when)?.into_iter().map(|column| {
+                    let time = |step: usize| column.is_at(step).then_some(times[step]);
+                    Column::floats(column.labels.clone(), (0..when.steps()).map(time).collect())
+                });
+                without_names(columns.collect())?
             }
             "clamp" => {
                 let (low, high) = (self.scalar(&args[1], when)?, self.scalar(&args[2], when)?);
@@ -159,6 +171,11 @@ impl Evaluator<'_> {
                 let buckets = self.vector(&args[1], when)?;
                 self.histogram_quantile(&quantiles, buckets, when)?
             }
+            "histogram_fraction" => {
+                let (lower, upper) = (self.scalar(&args[0], when)?, self.scalar(&args[1], when)?);
+                let columns = self.vector(&args[2], when)?;
+                self.histogram_fraction(&lower, &upper, columns, when)?
+            }
             "label_replace" => self.label_replace(args, when)?,
             "label_join" => self.label_join(args, when)?,
             other => return Err(QueryError::not_supported(format!("the function {other}()"))),
@@ -166,13 +183,19 @@ impl Evaluator<'_> {
     }
 }
 
-/// NaN where either is NaN, as Go's `math.Max`.
+/// Go's `math.Max`: infinite where either is +Inf, else NaN where either is NaN.
 fn at_least(value: f64, low: f64) -> f64 {
+    if value == f64::INFINITY || low == f64::INFINITY {
+        return f64::INFINITY;
+    }
     if value.is_nan() || low.is_nan() { f64::NAN } else { value.max(low) }
 }
 
-/// NaN where either is NaN, as Go's `math.Min`.
+/// Go's `math.Min`: infinite where either is -Inf, else NaN where either is NaN.
 fn at_most(value: f64, high: f64) -> f64 {
+    if value == f64::NEG_INFINITY || high == f64::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
     if value.is_nan() || high.is_nan() { f64::NAN } else { value.min(high) }
 }
 
@@ -193,6 +216,7 @@ fn sorted(
 ) -> Vec<Column> {
     let mut columns = drop_empty(columns);
     if when.steps() == 1 {
+        columns.retain(|column| column.values[0].is_some());
         let value = |column: &Column| column.values[0].unwrap_or(f64::NAN);
         columns.sort_by(|a, b| {
             let (a, b) = (value(a), value(b));

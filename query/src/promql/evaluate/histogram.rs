@@ -1,9 +1,10 @@
-//! `histogram_quantile` over classic buckets (Prometheus, promql/quantile.go, bucketQuantile).
+//! `histogram_quantile` and `histogram_fraction`; over classic buckets here (Prometheus, promql/quantile.go,
+//! BucketQuantile).
 
 use std::collections::HashMap;
 
 use super::super::labels::{Labels, METRIC_NAME};
-use super::{Column, Evaluator, Timeline, drop_empty, without_names};
+use super::{Column, Evaluator, Timeline, drop_empty, native, without_names};
 use crate::QueryError;
 
 /// Differences between buckets below this share are rounding, not observations.
@@ -24,6 +25,59 @@ impl Evaluator<'_> {
         when: &Timeline,
     ) -> Result<Vec<Column>, QueryError> {
         self.warn_of_quantiles(quantiles);
+        let (columns, native) = split(columns);
+        let mut results =
+            native::map_histograms(native, |step, histogram| native::quantile(quantiles[step], histogram));
+        for (labels, mut parts) in self.classic(columns) {
+            self.budget.spend(0, 0)?;
+            parts.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let mut corrected = false;
+            let mut buckets = Vec::with_capacity(parts.len());
+            let step_value = |step: usize| {
+                present(&parts, step, &mut buckets)?;
+                let (value, forced) = bucket_quantile(quantiles[step], &mut buckets);
+                corrected |= forced;
+                Some(value)
+            };
+            let values = (0..when.steps()).map(step_value).collect();
+            if corrected {
+                self.inform(format!(
+                    "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name {:?}",
+                    labels.get(METRIC_NAME)
+                ));
+            }
+            results.push(Column::floats(labels, values));
+        }
+        without_names(drop_empty(results))
+    }
+
+    pub(super) fn histogram_fraction(
+        &mut self,
+        lower: &[f64],
+        upper: &[f64],
+        columns: Vec<Column>,
+        when: &Timeline,
+    ) -> Result<Vec<Column>, QueryError> {
+        let (columns, native) = split(columns);
+        let mut results = native::map_histograms(native, |step, histogram| {
+            native::fraction(lower[step], upper[step], histogram)
+        });
+        for (labels, mut parts) in self.classic(columns) {
+            self.budget.spend(0, 0)?;
+            parts.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let mut buckets = Vec::with_capacity(parts.len());
+            let step_value = |step: usize| {
+                present(&parts, step, &mut buckets)?;
+                Some(bucket_fraction(lower[step], upper[step], &mut buckets))
+            };
+            let values = (0..when.steps()).map(step_value).collect();
+            results.push(Column::floats(labels, values));
+        }
+        without_names(drop_empty(results))
+    }
+
+    /// Classic histograms by their labels, each with its buckets and their bounds.
+    fn classic(&mut self, columns: Vec<Column>) -> Vec<(Labels, Vec<(f64, Column)>)> {
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut histograms: Vec<(Labels, Vec<(f64, Column)>)> = Vec::new();
         for column in columns {
@@ -42,36 +96,33 @@ impl Evaluator<'_> {
             });
             histograms[place].1.push((bound, column));
         }
-        let mut results = Vec::with_capacity(histograms.len());
-        for (labels, mut parts) in histograms {
-            self.budget.spend(0, 0)?;
-            parts.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let mut corrected = false;
-            let mut buckets = Vec::with_capacity(parts.len());
-            let step_value = |step: usize| {
-                buckets.clear();
-                let present = parts.iter().filter_map(|(upper_bound, column)| {
-                    Some(Bucket { upper_bound: *upper_bound, count: column.values[step]? })
-                });
-                buckets.extend(present);
-                if buckets.is_empty() {
-                    return None;
-                }
-                let (value, forced) = bucket_quantile(quantiles[step], &mut buckets);
-                corrected |= forced;
-                Some(value)
-            };
-            let values = (0..when.steps()).map(step_value).collect();
-            if corrected {
-                self.inform(format!(
-                    "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name {:?}",
-                    labels.get(METRIC_NAME)
-                ));
-            }
-            results.push(Column { labels, values });
-        }
-        without_names(drop_empty(results))
+        histograms
     }
+}
+
+/// Columns with floats, and columns with native histograms.
+fn split(columns: Vec<Column>) -> (Vec<Column>, Vec<Column>) {
+    let (mut floats, mut native) = (Vec::new(), Vec::new());
+    for mut column in columns {
+        if !column.histograms.is_empty() {
+            let values = vec![None; column.values.len()];
+            let histograms = std::mem::take(&mut column.histograms);
+            native.push(Column { labels: column.labels.clone(), values, histograms });
+        }
+        if !column.is_empty() {
+            floats.push(column);
+        }
+    }
+    (floats, native)
+}
+
+/// The buckets that have a value at a step; `None` when none has.
+fn present(parts: &[(f64, Column)], step: usize, buckets: &mut Vec<Bucket>) -> Option<()> {
+    buckets.clear();
+    buckets.extend(parts.iter().filter_map(|(upper_bound, column)| {
+        Some(Bucket { upper_bound: *upper_bound, count: column.values[step]? })
+    }));
+    (!buckets.is_empty()).then_some(())
 }
 
 fn parse_bound(text: &str) -> Option<f64> {
@@ -89,14 +140,7 @@ fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
     if buckets[buckets.len() - 1].upper_bound != f64::INFINITY {
         return (f64::NAN, false);
     }
-    // Bounds that are equal as numbers were different as text.
-    buckets.dedup_by(|next, kept| {
-        let same = next.upper_bound == kept.upper_bound;
-        if same {
-            kept.count += next.count;
-        }
-        same
-    });
+    coalesce(buckets);
     let forced = make_monotonic(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
@@ -119,6 +163,55 @@ fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
         rank -= buckets[found - 1].count;
     }
     (lower_bound + (bucket.upper_bound - lower_bound) * (rank / count), forced)
+}
+
+/// Bounds that are equal as numbers were different as text.
+fn coalesce(buckets: &mut Vec<Bucket>) {
+    buckets.dedup_by(|next, kept| {
+        let same = next.upper_bound == kept.upper_bound;
+        if same {
+            kept.count += next.count;
+        }
+        same
+    });
+}
+
+/// The share of observations between two values (Prometheus, promql/quantile.go, BucketFraction). `buckets` are not
+/// empty and sorted by bound.
+fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if buckets[buckets.len() - 1].upper_bound != f64::INFINITY {
+        return f64::NAN;
+    }
+    coalesce(buckets);
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let below = |value: f64| {
+        let mut lower_bound = if buckets[0].upper_bound <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
+        let mut rank = 0.0;
+        for bucket in buckets.iter() {
+            if lower_bound >= value {
+                return rank;
+            }
+            if bucket.upper_bound > value {
+                // Of a bucket without a lower bound it is not known where its observations are.
+                return match lower_bound == f64::NEG_INFINITY {
+                    true => bucket.count,
+                    false => {
+                        let width = bucket.upper_bound - lower_bound;
+                        rank + (bucket.count - rank) * (value - lower_bound) / width
+                    }
+                };
+            }
+            (lower_bound, rank) = (bucket.upper_bound, bucket.count);
+        }
+        count
+    };
+    (below(upper).min(count) - below(lower).min(count)) / count
 }
 
 /// Raises counts that are less than those of lower buckets, and says whether one was so by more than rounding.

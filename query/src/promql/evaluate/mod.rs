@@ -5,12 +5,14 @@ mod aggregate;
 mod binary;
 mod functions;
 mod histogram;
+mod native;
 mod over_range;
 mod relabel;
 mod select;
 mod sum;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use oteld_store::scan::ScanBudget;
 
@@ -18,8 +20,9 @@ use super::ast::{AbsentOf, Node};
 use super::labels::Labels;
 use super::leaf::check_limit;
 use super::merge::{Series, merge};
+use super::native::NativeHistogram;
 use super::plan::{Plan, Root, Timeline};
-use super::{LeafReply, is_stale};
+use super::{Histograms, LeafReply, is_stale};
 use crate::{Limits, QueryError};
 pub(crate) use functions::is_function;
 
@@ -37,7 +40,7 @@ pub enum Data {
     /// Of an instant query; in the order that `sort` and `topk` give, else by labels where the expression keeps it.
     Vector {
         time_ms: i64,
-        samples: Vec<(Labels, f64)>,
+        samples: Vec<(Labels, Sample)>,
     },
     /// By labels.
     Matrix(Vec<MatrixSeries>),
@@ -48,6 +51,14 @@ pub enum Data {
 pub struct MatrixSeries {
     pub labels: Labels,
     pub samples: Vec<(i64, f64)>,
+    pub histograms: Vec<(i64, Arc<NativeHistogram>)>,
+}
+
+/// One value of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample {
+    Float(f64),
+    Histogram(Arc<NativeHistogram>),
 }
 
 /// The answer, and what the asker should know about it.
@@ -95,27 +106,29 @@ fn answer(value: Value, instant: bool, when: &Timeline) -> Data {
             Value::String(value) => Data::String { time_ms, value },
             Value::Vector(columns) => Data::Vector {
                 time_ms,
-                samples: columns.into_iter().filter_map(|c| c.values[0].map(|v| (c.labels, v))).collect(),
+                samples: columns.into_iter().filter_map(|c| c.at(0).map(|v| (c.labels, v))).collect(),
             },
         };
     }
     let columns = match value {
         Value::Vector(columns) => columns,
         Value::Scalar(values) => {
-            vec![Column { labels: Labels::default(), values: values.into_iter().map(Some).collect() }]
+            vec![Column::floats(Labels::default(), values.into_iter().map(Some).collect())]
         }
         Value::String(_) => Vec::new(),
     };
     let mut matrix: Vec<MatrixSeries> = columns
         .into_iter()
         .map(|column| {
-            let at = |(step, value): (usize, Option<f64>)| Some((when.at(step), value?));
+            let float = |(step, value): (usize, Option<f64>)| Some((when.at(step), value?));
+            let histogram = |(step, value): (usize, Option<_>)| Some((when.at(step), value?));
             MatrixSeries {
                 labels: column.labels,
-                samples: column.values.into_iter().enumerate().filter_map(at).collect(),
+                samples: column.values.into_iter().enumerate().filter_map(float).collect(),
+                histograms: column.histograms.into_iter().enumerate().filter_map(histogram).collect(),
             }
         })
-        .filter(|series| !series.samples.is_empty())
+        .filter(|series| !series.samples.is_empty() || !series.histograms.is_empty())
         .collect();
     matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
     Data::Matrix(matrix)
@@ -129,16 +142,57 @@ pub(crate) enum Value {
     Vector(Vec<Column>),
 }
 
-/// One series of an instant vector: a value or none for each step.
+/// One series of an instant vector: for each step a float, a histogram or neither.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) labels: Labels,
     pub(crate) values: Vec<Option<f64>>,
+    /// As many as `values`, or none at all.
+    pub(crate) histograms: Histograms,
 }
 
 impl Column {
+    pub(crate) fn floats(labels: Labels, values: Vec<Option<f64>>) -> Self {
+        Column { labels, values, histograms: Vec::new() }
+    }
+
+    pub(crate) fn of(labels: Labels, samples: impl Iterator<Item = Option<Sample>>) -> Self {
+        let mut column = Column::floats(labels, Vec::with_capacity(samples.size_hint().0));
+        for (step, sample) in samples.enumerate() {
+            column.values.push(None);
+            column.set(step, sample);
+        }
+        column
+    }
+
+    pub(crate) fn at(&self, step: usize) -> Option<Sample> {
+        let histogram = || self.histogram(step).cloned().map(Sample::Histogram);
+        self.values[step].map(Sample::Float).or_else(histogram)
+    }
+
+    pub(crate) fn histogram(&self, step: usize) -> Option<&Arc<NativeHistogram>> {
+        self.histograms.get(step)?.as_ref()
+    }
+
+    pub(crate) fn is_at(&self, step: usize) -> bool {
+        self.values[step].is_some() || self.histogram(step).is_some()
+    }
+
+    pub(crate) fn set(&mut self, step: usize, sample: Option<Sample>) {
+        self.values[step] = None;
+        if !self.histograms.is_empty() || matches!(sample, Some(Sample::Histogram(_))) {
+            self.histograms.resize(self.values.len(), None);
+            self.histograms[step] = None;
+        }
+        match sample {
+            Some(Sample::Float(value)) => self.values[step] = Some(value),
+            Some(Sample::Histogram(histogram)) => self.histograms[step] = Some(histogram),
+            None => {}
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.values.iter().all(Option::is_none)
+        self.values.iter().all(Option::is_none) && self.histograms.iter().all(Option::is_none)
     }
 }
 
@@ -157,12 +211,10 @@ impl Evaluator<'_> {
             Node::Number(number) => Value::Scalar(vec![*number; when.steps()]),
             Node::String(text) => Value::String(text.clone()),
             Node::Select { selector, shift } => {
-                Value::Vector(select::instant(&self.selected[*selector], *shift, when, |_, value| value))
+                Value::Vector(select::instant(&self.selected[*selector], *shift, when))
             }
             Node::SelectTimestamp { selector, shift } => {
-                let columns = select::instant(&self.selected[*selector], *shift, when, |time_ms, _| {
-                    time_ms as f64 / 1000.0
-                });
+                let columns = select::timestamps(&self.selected[*selector], *shift, when);
                 Value::Vector(without_names(columns)?)
             }
             Node::OverRange { function, range, args } => {
@@ -172,7 +224,7 @@ impl Evaluator<'_> {
             Node::Absent { of, labels } => Value::Vector(self.absent(of, labels, when)?),
             Node::Negate(inner) => match self.node(inner, when)? {
                 Value::Scalar(values) => Value::Scalar(values.into_iter().map(|value| -value).collect()),
-                other => Value::Vector(map(vector(other)?, |value| -value)?),
+                other => Value::Vector(binary::negate(vector(other)?)?),
             },
             Node::Aggregate { op, expr, param, grouping } => {
                 Value::Vector(self.aggregate(*op, expr, param.as_deref(), grouping, when)?)
@@ -211,9 +263,9 @@ impl Evaluator<'_> {
                 self.over_range(super::ast::RangeFunction::Present, range, &[], when)?
             }
         };
-        let absent = |step: usize| columns.iter().all(|column| column.values[step].is_none());
+        let absent = |step: usize| columns.iter().all(|column| !column.is_at(step));
         let values = (0..when.steps()).map(|step| absent(step).then_some(1.0)).collect();
-        Ok(drop_empty(vec![Column { labels: labels.clone(), values }]))
+        Ok(drop_empty(vec![Column::floats(labels.clone(), values)]))
     }
 }
 
@@ -241,12 +293,13 @@ pub(crate) fn map(columns: Vec<Column>, f: impl Fn(f64) -> f64) -> Result<Vec<Co
     map_steps(columns, |_, value| Some(f(value)))
 }
 
-/// Applies a function of step and value; the metric's name goes.
+/// Applies a function of step and value; the metric's name and histograms go.
 pub(crate) fn map_steps(
     mut columns: Vec<Column>,
     f: impl Fn(usize, f64) -> Option<f64>,
 ) -> Result<Vec<Column>, QueryError> {
     for column in &mut columns {
+        column.histograms = Vec::new();
         for (step, value) in column.values.iter_mut().enumerate() {
             *value = value.and_then(|value| f(step, value));
         }
@@ -272,14 +325,12 @@ pub(crate) fn unite(columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
     let mut united: Vec<Column> = Vec::with_capacity(columns.len());
     for column in columns.into_iter().filter(|column| !column.is_empty()) {
         if let Some(place) = places.get(&column.labels) {
-            for (kept, more) in united[*place].values.iter_mut().zip(column.values) {
-                match (&kept, more) {
-                    (Some(_), Some(_)) => {
-                        return Err(QueryError::bad("vector cannot contain metrics with the same labelset"));
-                    }
-                    (None, Some(value)) => *kept = Some(value),
-                    _ => {}
+            let kept = &mut united[*place];
+            for step in (0..column.values.len()).filter(|step| column.is_at(*step)) {
+                if kept.is_at(step) {
+                    return Err(QueryError::bad("vector cannot contain metrics with the same labelset"));
                 }
+                kept.set(step, column.at(step));
             }
         } else {
             places.insert(column.labels.clone(), united.len());

@@ -1,10 +1,14 @@
 //! Functions of range vectors.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::super::ast::{Node, Range, RangeFunction};
 use super::super::labels::METRIC_NAME;
+use super::super::native::NativeHistogram;
 use super::select::Window;
 use super::sum::{self, Sum};
-use super::{Column, Evaluator, Timeline, unite};
+use super::{Column, Evaluator, Sample, Timeline, native, unite};
 use crate::QueryError;
 
 impl Evaluator<'_> {
@@ -20,14 +24,24 @@ impl Evaluator<'_> {
             self.warn_of_quantiles(&param);
         }
         let mut columns = Vec::new();
+        let mut mixed = BTreeSet::new();
         for series in self.range_series(range, when)? {
             self.budget.spend(0, 0)?;
             let values = series.windows(range.shift(), range.range_ms(), when, |window| {
                 let param = param.get(window.step).copied();
-                apply(function, &window, param.unwrap_or(f64::NAN), when.at(window.step))
+                if window.histograms.iter().all(Option::is_none) {
+                    let value = apply(function, &window, param.unwrap_or(f64::NAN), when.at(window.step));
+                    return value.map(Sample::Float);
+                }
+                let histograms: Option<Vec<_>> = window.histograms.iter().map(Option::as_ref).collect();
+                if histograms.is_none() {
+                    mixed.insert(series.labels.get(METRIC_NAME).to_owned());
+                }
+                apply_native(function, &window, &histograms?)
             });
             let name = series.labels.get(METRIC_NAME);
-            let counts = matches!(function, RangeFunction::Rate | RangeFunction::Increase);
+            let native = !series.histograms.is_empty();
+            let counts = !native && matches!(function, RangeFunction::Rate | RangeFunction::Increase);
             let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
             if counts && !name.is_empty() && !counter {
                 self.inform(format!(
@@ -39,7 +53,10 @@ impl Evaluator<'_> {
             } else {
                 series.labels.without_name()
             };
-            columns.push(Column { labels, values });
+            columns.push(Column::of(labels, values.into_iter()));
+        }
+        for name in mixed {
+            self.warn(format!("encountered a mix of histograms and floats for metric name {name:?}"));
         }
         unite(columns)
     }
@@ -88,20 +105,115 @@ fn apply(function: RangeFunction, window: &Window<'_>, param: f64, step_ms: i64)
     })
 }
 
+/// The function's value for a window of histograms only, which is not empty.
+fn apply_native(
+    function: RangeFunction,
+    window: &Window<'_>,
+    histograms: &[&Arc<NativeHistogram>],
+) -> Option<Sample> {
+    let pairs = || histograms.windows(2).map(|pair| (pair[0], pair[1]));
+    let last = histograms[histograms.len() - 1];
+    let count = histograms.len() as f64;
+    let histogram = match function {
+        RangeFunction::Rate => increase_native(window, histograms, true, true)?,
+        RangeFunction::Increase => increase_native(window, histograms, true, false)?,
+        RangeFunction::Delta => increase_native(window, histograms, false, false)?,
+        RangeFunction::Irate | RangeFunction::Idelta => {
+            let before = histograms.len().checked_sub(2)?;
+            let mut change = (**last).clone();
+            let rate = function == RangeFunction::Irate;
+            if !rate || !last.is_reset_after(histograms[before]) {
+                change.add(histograms[before], -1.0);
+            }
+            if rate {
+                change.divide((window.times[before + 1] - window.times[before]) as f64 / 1000.0);
+            }
+            change
+        }
+        RangeFunction::Sum => native::sum(histograms.iter().copied())?,
+        RangeFunction::Avg => {
+            let mut mean = native::sum(histograms.iter().copied())?;
+            mean.divide(count);
+            mean
+        }
+        RangeFunction::Last => return Some(Sample::Histogram(last.clone())),
+        RangeFunction::Count => return Some(Sample::Float(count)),
+        RangeFunction::Present => return Some(Sample::Float(1.0)),
+        RangeFunction::Changes => {
+            return Some(Sample::Float(pairs().filter(|(before, after)| before != after).count() as f64));
+        }
+        RangeFunction::Resets => {
+            let resets = pairs().filter(|(before, after)| after.is_reset_after(before));
+            return Some(Sample::Float(resets.count() as f64));
+        }
+        RangeFunction::Min
+        | RangeFunction::Max
+        | RangeFunction::Quantile
+        | RangeFunction::Stddev
+        | RangeFunction::Stdvar
+        | RangeFunction::Deriv
+        | RangeFunction::PredictLinear => return None,
+    };
+    Some(Sample::Histogram(Arc::new(histogram)))
+}
+
+/// `rate`, `increase` and `delta` of histograms (Prometheus, promql/functions.go, histogramRate).
+fn increase_native(
+    window: &Window<'_>,
+    histograms: &[&Arc<NativeHistogram>],
+    counter: bool,
+    per_second: bool,
+) -> Option<NativeHistogram> {
+    let last = histograms.len() - 1;
+    if last == 0 {
+        return None;
+    }
+    let mut difference = (**histograms[last]).clone();
+    let first_reset = counter && histograms[1].is_reset_after(histograms[0]);
+    // What a reset takes back need not be looked at, whatever its resolution.
+    if !first_reset {
+        difference.add(histograms[0], -1.0);
+    }
+    if counter {
+        let lowest = histograms[1..].iter().map(|histogram| histogram.schema).min();
+        difference.reduce(lowest.unwrap_or(difference.schema));
+        for pair in histograms[usize::from(first_reset)..].windows(2) {
+            if pair[1].is_reset_after(pair[0]) {
+                difference.add(pair[0], 1.0);
+            }
+        }
+    }
+    let first = if counter { histograms[0].count } else { f64::NAN };
+    let factor = extrapolation(window, first, difference.count, per_second);
+    difference.scale(factor);
+    Some(difference)
+}
+
 /// `rate`, `increase` and `delta`: the difference between the first and the last sample, extrapolated to the window's
 /// ends unless the series seems to begin or end inside, and for counters not beyond where they would be zero, for
 /// increments not beyond one of zero
 /// (Prometheus, promql/functions.go, extrapolatedRate).
 fn extrapolated(window: &Window<'_>, counter: bool, per_second: bool) -> Option<f64> {
-    let (times, values) = (window.times, window.values);
+    let values = window.values;
     let last = values.len() - 1;
     if last == 0 {
         return None;
     }
     let mut difference = values[last] - values[0];
     if counter {
-        difference += values.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]).sum::<f64>();
+        // One after the other, as what is lost to an overflow depends on the order.
+        difference =
+            values.windows(2).filter(|pair| pair[1] < pair[0]).fold(difference, |sum, pair| sum + pair[0]);
     }
+    let first = if counter { values[0] } else { f64::NAN };
+    Some(difference * extrapolation(window, first, difference, per_second))
+}
+
+/// What a difference between the first and the last sample is multiplied with. `first` is the first value of a
+/// counter, NaN for what may be below zero.
+fn extrapolation(window: &Window<'_>, first: f64, difference: f64, per_second: bool) -> f64 {
+    let times = window.times;
+    let last = times.len() - 1;
     let seconds = |from_ms: i64, to_ms: i64| (to_ms - from_ms) as f64 / 1000.0;
     let sampled = seconds(times[0], times[last]);
     let between_samples = sampled / last as f64;
@@ -113,8 +225,8 @@ fn extrapolated(window: &Window<'_>, counter: bool, per_second: bool) -> Option<
     match window.first_increment {
         Some(0.0) => to_start = 0.0,
         Some(_) => {}
-        None if counter && difference > 0.0 && values[0] >= 0.0 => {
-            to_start = to_start.min(sampled * (values[0] / difference));
+        None if difference > 0.0 && first >= 0.0 => {
+            to_start = to_start.min(sampled * (first / difference));
         }
         None => {}
     }
@@ -126,7 +238,7 @@ fn extrapolated(window: &Window<'_>, counter: bool, per_second: bool) -> Option<
     if per_second {
         factor /= seconds(window.start_ms, window.end_ms);
     }
-    Some(difference * factor)
+    factor
 }
 
 /// `irate` and `idelta`: from the last two samples.

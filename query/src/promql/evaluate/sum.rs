@@ -20,6 +20,14 @@ impl Sum {
         self.sum = sum;
     }
 
+    /// The mean of `count` values, of this mean of all but `value`.
+    fn mean_with(self, value: f64, count: f64) -> Sum {
+        let kept = (count - 1.0) / count;
+        let mut mean = Sum { sum: kept * self.sum, compensation: kept * self.compensation };
+        mean.add(value / count);
+        mean
+    }
+
     pub(super) fn total(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.compensation }
     }
@@ -31,16 +39,24 @@ pub(super) fn sum(values: impl Iterator<Item = f64>) -> f64 {
     sum.total()
 }
 
-/// The mean; where the sum overflows, by running means.
+/// The mean, by the sum for as long as it does not overflow, then by running means (Prometheus, promql/functions.go,
+/// funcAvgOverTime).
 pub(super) fn mean(values: &[f64]) -> f64 {
-    let total = sum(values.iter().copied());
-    if total.is_finite() || values.iter().any(|value| !value.is_finite()) {
-        return total / values.len() as f64;
+    let mut sum = Sum::default();
+    for (before, value) in values.iter().enumerate() {
+        let mut next = sum;
+        next.add(*value);
+        if before > 0 && next.sum.is_infinite() {
+            let count = before as f64;
+            let mean = Sum { sum: sum.sum / count, compensation: sum.compensation / count };
+            let rest = values.iter().enumerate().skip(before);
+            let mean = rest.fold(mean, |mean, (before, value)| mean.mean_with(*value, before as f64 + 1.0));
+            return mean.sum + mean.compensation;
+        }
+        sum = next;
     }
-    values.iter().enumerate().fold(0.0, |mean, (count, value)| {
-        let count = count as f64 + 1.0;
-        mean * ((count - 1.0) / count) + value / count
-    })
+    let count = values.len() as f64;
+    sum.sum / count + sum.compensation / count
 }
 
 /// The population variance (Welford).
@@ -78,4 +94,19 @@ pub(super) fn min(a: f64, b: f64) -> f64 {
 /// The greater of two, where anything is greater than NaN.
 pub(super) fn max(a: f64, b: f64) -> f64 {
     if b > a || a.is_nan() { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_survives_the_overflow_of_its_sum() {
+        let big = 1.7e308;
+        assert_eq!(mean(&[big, big]), big);
+        assert!(mean(&[big, big, big, -big, -big, -big]).abs() < big * 1e-16);
+        assert_eq!(mean(&[1.0, f64::INFINITY, 2.0]), f64::INFINITY);
+        assert!(mean(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+        assert_eq!(mean(&[1.0, 2.0, 6.0]), 3.0);
+    }
 }
