@@ -18,7 +18,7 @@ use crate::manifest::{FenceEntry, Manifest};
 use crate::memtable::Memtable;
 use crate::model::{Shard, Signal, Tenant, Window};
 use crate::options::StoreOptions;
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, Prefix, ReplicaId};
 use crate::segments::{OpenSegment, SegmentSet, Trash};
 use crate::tail::TailIndex;
 use crate::wal::WalEnd;
@@ -66,9 +66,12 @@ pub(crate) struct State {
     pub position: Position,
     pub floors: Arc<Floors>,
     pub entries: BTreeMap<Shard, FenceEntry>,
-    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Position>>,
+    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Cursor>>,
     pub cluster: Option<u128>,
+    /// Where each boot that is over ended.
     pub ends: BTreeMap<u64, u64>,
+    /// Of every boot, the running one included.
+    pub nonces: BTreeMap<u64, u64>,
     pub writes: WriteState,
     pub wal_end: WalEnd,
     pub counters: Counters,
@@ -91,6 +94,22 @@ impl State {
         let mut windows = self.memtable.windows();
         self.frozen.iter().for_each(|frozen| windows.extend(frozen.memtable.windows()));
         windows
+    }
+
+    /// The prefix of this store's own log that ends at a position; none where it has no such boot.
+    pub(crate) fn prefix(&self, position: Position) -> Option<Prefix> {
+        match position.boot {
+            0 => Some(Prefix::default()),
+            boot => self.nonces.get(&boot).map(|nonce| position.in_boot(*nonce)),
+        }
+    }
+
+    /// Whether a prefix is one of this store's own log, as far as that goes.
+    pub(crate) fn has_published(&self, prefix: &Prefix) -> bool {
+        let end = self.ends.get(&prefix.boot).copied();
+        let end = end.or((prefix.boot == self.position.boot).then_some(self.position.n));
+        let is_own = self.prefix(prefix.position()) == Some(*prefix);
+        prefix.boot == 0 || is_own && end.is_some_and(|end| prefix.n <= end)
     }
 
     /// Bytes of all memtables.

@@ -36,7 +36,7 @@ pub use append::Appended;
 pub use error::{AppendError, OpenError, StoreError, TailError};
 pub use manifest::FenceEntry;
 pub use options::StoreOptions;
-pub use position::{Boot, Position, ReplicaId};
+pub use position::{Boot, Cursor, Position, Prefix, ReplicaId};
 pub use scan::pin::Pin;
 pub use snapshot::{HeldIds, Incoming, SegmentOffer, Snapshot};
 pub use status::StoreStatus;

@@ -15,7 +15,7 @@ use crate::manifest::log::ManifestLog;
 use crate::manifest::{BootRecord, Manifest};
 use crate::memtable::{MemPart, Memtable};
 use crate::options::StoreOptions;
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, ReplicaId};
 use crate::segment::Segment;
 use crate::segments::{self, OpenSegment, SegmentSet, Trash};
 use crate::tail::{NewEntry, TailIndex};
@@ -98,6 +98,7 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         floors: Arc::new(next.floors.clone()),
         entries: next.entries.clone(),
         ends: next.ends(),
+        nonces: next.nonces(),
         cursors: rebuild.cursors,
         cluster: next.cluster,
         writes: WriteState::Open,
@@ -127,6 +128,7 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         floors: Arc::new(current.floors.clone()),
         entries: current.entries.clone(),
         ends: current.ends(),
+        nonces: current.nonces(),
         cursors: current.cursors.clone(),
         cluster: current.cluster,
         writes: WriteState::Failed(lost_text(what)),
@@ -220,7 +222,7 @@ struct Rebuild {
     memtable: Memtable,
     ids: IdIndex,
     tail: TailIndex,
-    cursors: BTreeMap<ReplicaId, BTreeMap<crate::model::Shard, Position>>,
+    cursors: BTreeMap<ReplicaId, BTreeMap<crate::model::Shard, Cursor>>,
     flushed: bool,
 }
 
@@ -275,9 +277,8 @@ impl Visit for Rebuild {
                 }
                 Record::Cursor(cursor) => {
                     let cursors = self.cursors.entry(cursor.peer).or_default();
-                    for shard in cursor.shards {
-                        let held = cursors.entry(shard).or_default();
-                        *held = cursor.to.max(*held);
+                    for (shard, since) in cursor.shards {
+                        cursors.entry(shard).or_default().advance(Cursor { since, held: cursor.to });
                     }
                 }
             }

@@ -16,7 +16,7 @@ use oteld_proto::node::{
     SnapshotIdsRequest, SnapshotReply, SnapshotRequest, StatusReply, StatusRequest, TailReply, TailRequest,
 };
 use oteld_store::model::Shard;
-use oteld_store::{Position, Store, TailError};
+use oteld_store::{Prefix, Store, TailError};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,7 +29,7 @@ use crate::admin::own::OwnStatusSource;
 use crate::read::complete::COMPLETE_WAIT_MAX;
 use crate::read::leaf::Leaf;
 use crate::repair::snapshots::Snapshots;
-use crate::repair::tail::{entry_to_wire, from_wire, to_wire};
+use crate::repair::tail::{entry_to_wire, from_wire, position_from_wire, to_wire};
 use crate::repair::tails::Tails;
 use crate::write::append::Appender;
 
@@ -90,9 +90,9 @@ impl NodeService {
             Ok(page) => page,
             Err(error) => return Err(self.cannot_tail(error, after, &envelope).await),
         };
-        if page.entries.is_empty() && page.covered <= after {
+        if page.entries.is_empty() && after.covers(&page.covered) {
             let wait = Duration::from_millis(request.wait_ms_max.into());
-            let _ = timeout(wait, store.wait_position_beyond(after)).await;
+            let _ = timeout(wait, store.wait_position_beyond(after.position())).await;
             page = match store.tail(after, &shards, entries_max) {
                 Ok(page) => page,
                 Err(error) => return Err(self.cannot_tail(error, after, &envelope).await),
@@ -103,7 +103,7 @@ impl NodeService {
     }
 
     /// Refuses to tail. A member's cursor beyond the end of the log proves that synced data was lost here (LOSS).
-    async fn cannot_tail(&self, error: TailError, after: Position, envelope: &Envelope) -> Refusal {
+    async fn cannot_tail(&self, error: TailError, after: Prefix, envelope: &Envelope) -> Refusal {
         let reason = match error {
             TailError::BelowStart { .. } => Reason::BelowStart,
             TailError::BeyondEnd { .. } => Reason::BeyondEnd,
@@ -147,7 +147,7 @@ impl NodeService {
         let sender =
             sender.ok_or_else(|| refuse(Reason::Malformed, "hold without a sending replica".into()))?;
         let deadline = Instant::now() + COMPLETE_WAIT_MAX;
-        if self.parts()?.tails.await_held(sender, &shards, position, deadline).await {
+        if self.parts()?.tails.await_held(sender, &shards, &position, deadline).await {
             return Ok(());
         }
         Err(refuse(Reason::NotReady, "could not pull the sender's rows in time".into()))
@@ -201,7 +201,7 @@ impl Node for NodeService {
         let refused = |refusal| FetchReply { refusal: Some(refusal), ..FetchReply::default() };
         let fetched = async {
             self.admitted(envelope).await?;
-            let positions: Vec<_> = positions.into_iter().map(from_wire).collect();
+            let positions: Vec<_> = positions.into_iter().map(position_from_wire).collect();
             let batches = self.parts()?.store.read_parts(&positions).await;
             batches.map_err(|error| refuse(Reason::Internal, error.to_string()))
         };
@@ -269,7 +269,7 @@ impl Node for NodeService {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckReply>, Status> {
         let checked = async {
             self.admitted(request.into_inner().envelope).await?;
-            Ok(self.parts()?.store.position())
+            Ok(self.parts()?.store.published())
         };
         let reply = match checked.await {
             Ok(position) => CheckReply { refusal: None, position: Some(to_wire(position)) },

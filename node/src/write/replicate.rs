@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use oteld_cluster::ids::{Epoch, NodeId, ReplicaId};
@@ -13,7 +12,7 @@ use oteld_cluster::shard_map::{Entry, Member, Tally};
 use oteld_env::Env;
 use oteld_proto::node::part_reply::Outcome;
 use oteld_proto::node::refusal::Reason;
-use oteld_proto::node::{AppendReply, AppendRequest, Envelope};
+use oteld_proto::node::{AppendReply, AppendRequest};
 use oteld_store::batch::{Batch, PartRows};
 use oteld_store::model::Shard;
 use parking_lot::Mutex;
@@ -22,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::link::Link;
 use super::request::{Ingest, WriteError, WriteRequest};
 use super::route::route;
-use crate::rpc::fence::{carry, replica_bytes};
+use crate::rpc::fence::{carry, envelope};
 use crate::rpc::peers::Peers;
 use crate::rpc::service::StorageParts;
 use crate::view::ClusterView;
@@ -193,13 +192,8 @@ impl Replicator {
             Vec::new()
         };
         let cluster = self.view.cluster_id().unwrap_or_default();
-        let envelope = Envelope {
-            cluster: Bytes::copy_from_slice(&cluster.0.to_be_bytes()),
-            from_replica: Bytes::new(),
-            to_replica: replica_bytes(member.replica),
-            shards,
-        };
-        AppendRequest { sequence: 0, envelope: Some(envelope), batch: group.batch.bytes().clone() }
+        let envelope = Some(envelope(cluster, None, member.replica, shards));
+        AppendRequest { sequence: 0, envelope, batch: group.batch.bytes().clone() }
     }
 
     fn count(

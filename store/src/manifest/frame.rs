@@ -7,7 +7,7 @@ use super::Manifest;
 
 const MAGIC: &[u8; 8] = b"OTELDMF1";
 /// Grows when a reader of the old version would misread the new one.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Magic, version, reserved, number, payload length.
 const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8;
 const CHECKSUM_BYTES: usize = 8;
@@ -67,14 +67,15 @@ mod tests {
     use super::*;
     use crate::manifest::{BootRecord, FenceEntry};
     use crate::model::{Shard, Signal, Tenant};
-    use crate::position::{Position, ReplicaId};
+    use crate::position::{Cursor, Position, Prefix, ReplicaId};
 
     fn manifest() -> Manifest {
         let mut manifest = Manifest::new(ReplicaId(u128::MAX - 5));
         manifest.cluster = Some(7);
         manifest.boots.insert(1, BootRecord { nonce: 2, end: Some(3) });
         manifest.entries.insert(Shard(4), FenceEntry { epoch: 5, encoded: Bytes::from_static(b"map") });
-        let cursors = [(Shard(1), Position { boot: 2, n: 3 })].into();
+        let held = Prefix { boot: 2, nonce: 7, n: 3 };
+        let cursors = [(Shard(1), Cursor { since: 4, held })].into();
         manifest.cursors.insert(ReplicaId(1 << 100), cursors);
         manifest.raise_floor(&Tenant::default(), Signal::Logs, 9);
         manifest.log_start = Position { boot: 1, n: 2 };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Shard, Signal, Tenant};
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, ReplicaId};
 use crate::segment::SegmentInfo;
 use crate::wal::WalEnd;
 
@@ -48,7 +48,7 @@ pub(crate) struct Manifest {
     pub cluster: Option<u128>,
     pub boots: BTreeMap<u64, BootRecord>,
     pub entries: BTreeMap<Shard, FenceEntry>,
-    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Position>>,
+    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Cursor>>,
     /// Event time in nanoseconds; rows below do not exist.
     pub floors: BTreeMap<Signal, BTreeMap<Tenant, u64>>,
     /// By id.
@@ -93,6 +93,11 @@ impl Manifest {
     /// Where each boot that is over ended.
     pub(crate) fn ends(&self) -> BTreeMap<u64, u64> {
         self.boots.iter().filter_map(|(counter, record)| Some((*counter, record.end?))).collect()
+    }
+
+    /// What tells each boot from others of its number.
+    pub(crate) fn nonces(&self) -> BTreeMap<u64, u64> {
+        self.boots.iter().map(|(counter, record)| (*counter, record.nonce)).collect()
     }
 
     /// Raises the floor of one tenant and signal; it never falls. Says whether it rose.

@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, floor_of};
+use crate::engine::{Engine, State, floor_of};
 use crate::error::StoreError;
 use crate::ids::PartId;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
-use crate::position::Position;
+use crate::position::{Position, Prefix};
 use crate::segment::{AppliedId, SegmentError, SegmentInfo};
 use crate::segments::OpenSegment;
 
@@ -43,7 +43,7 @@ type PartKey = (Signal, RequestId, u64, Shard);
 /// The segments of one moment. Their files stay until it is dropped.
 #[derive(Debug)]
 pub struct Snapshot {
-    covered: Position,
+    covered: Prefix,
     segments: Vec<Arc<OpenSegment>>,
     /// Parts that the log has after `covered`.
     logged: HashSet<PartKey>,
@@ -51,7 +51,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Who holds the parts that the segments have can go on tailing from here.
-    pub fn covered(&self) -> Position {
+    pub fn covered(&self) -> Prefix {
         self.covered
     }
 
@@ -100,6 +100,11 @@ impl Snapshot {
     }
 }
 
+/// The log never starts in a boot that the manifest does not know.
+fn own_prefix(state: &State, position: Position) -> Prefix {
+    state.prefix(position).expect("the boot of a position that this store gave is known")
+}
+
 fn tenants_of(segment: &OpenSegment) -> Vec<Tenant> {
     let tenants: BTreeSet<&Tenant> = segment.segment.groups().iter().map(|group| &group.tenant).collect();
     tenants.into_iter().cloned().collect()
@@ -132,7 +137,7 @@ impl Engine {
             let state = self.state.lock();
             let all = |id: PartId| (id.signal, id.request, id.digest, id.shard);
             let logged: Vec<PartKey> = state.tail.all_ids().map(all).collect();
-            (state.tail.start(), state.segments.0.clone(), logged)
+            (own_prefix(&state, state.tail.start()), state.segments.0.clone(), logged)
         };
         Ok(Snapshot { covered, segments, logged: logged.into_iter().collect() })
     }
