@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use crate::append::Command;
 use crate::error::{AppendError, StoreError};
 use crate::ids::IdIndex;
+use crate::leave::Left;
 use crate::manifest::log::ManifestLog;
 use crate::manifest::{FenceEntry, Manifest};
 use crate::memtable::Memtable;
@@ -65,6 +66,7 @@ pub(crate) struct State {
     /// Everything up to it is published.
     pub position: Position,
     pub floors: Arc<Floors>,
+    pub left: Arc<Left>,
     pub entries: BTreeMap<Shard, FenceEntry>,
     pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Cursor>>,
     pub cluster: Option<u128>,

@@ -28,12 +28,14 @@ mod recovery;
 mod maintenance;
 mod compaction;
 mod retention;
+mod leave;
 pub mod snapshot;
 pub mod scan;
 pub mod status;
 
 pub use append::Appended;
 pub use error::{AppendError, OpenError, StoreError, TailError};
+pub use leave::Leaving;
 pub use manifest::FenceEntry;
 pub use options::StoreOptions;
 pub use position::{Boot, Cursor, Position, Prefix, ReplicaId};

@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::engine::{Engine, WriteState};
 use crate::error::{AppendError, OpenError, StoreError, TailError};
 use crate::ids::{Origin, PartId};
+use crate::leave::Leaving;
 use crate::manifest::FenceEntry;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
 use crate::options::StoreOptions;
@@ -453,6 +454,20 @@ impl Store {
         shards: &BTreeSet<Shard>,
     ) -> Result<Option<Position>, StoreError> {
         self.engine().install_received(offers, shards.clone()).await
+    }
+
+    /// Shards with rows here.
+    pub fn held_shards(&self) -> BTreeSet<Shard> {
+        self.engine().held_shards()
+    }
+
+    /// Gets ready to delete all that is here of some shards, which takes until a merge that is under way is done:
+    /// [`Leaving::leave`] is then a single change of the manifest.
+    ///
+    /// # Errors
+    /// Those of a flush.
+    pub async fn prepare_leave(&self) -> Result<Leaving<'_>, StoreError> {
+        self.engine().prepare_leave().await
     }
 
     /// Where each earlier boot ended.

@@ -79,6 +79,7 @@ mod tests {
         manifest.cursors.insert(ReplicaId(1 << 100), cursors);
         manifest.raise_floor(&Tenant::default(), Signal::Logs, 9);
         manifest.log_start = Position { boot: 1, n: 2 };
+        manifest.left.0.insert(Shard(9), 11);
         manifest.lost = Some("a disk".to_owned());
         manifest
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::leave::Left;
 use crate::model::{Shard, Signal, Tenant};
 use crate::position::{Boot, Cursor, Position, ReplicaId};
 use crate::segment::SegmentInfo;
@@ -61,6 +62,9 @@ pub(crate) struct Manifest {
     /// Peers cannot tail from before it: rows came by a snapshot then, and no entry of the log has them.
     #[serde(default)]
     pub log_start: Position,
+    /// Shards that were left, and below which number segments have nothing of them any more.
+    #[serde(default)]
+    pub left: Left,
     /// What was found missing, once the replica has lost synced data (PROTOCOL, LOSS).
     #[serde(default)]
     pub lost: Option<String>,
@@ -81,6 +85,7 @@ impl Manifest {
             wal_floor: 1,
             wal_end: WalEnd::default(),
             log_start: Position::default(),
+            left: Left::default(),
             lost: None,
         }
     }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, State, floor_of};
 use crate::error::StoreError;
 use crate::ids::PartId;
+use crate::leave::Left;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
 use crate::position::{Position, Prefix};
 use crate::segment::{AppliedId, SegmentError, SegmentInfo};
@@ -35,6 +36,8 @@ pub struct SegmentOffer {
     pub info: SegmentInfo,
     /// Those with rows in it, sorted.
     pub tenants: Vec<Tenant>,
+    /// Shards that the replica left: rows and ids that the file has of them do not count. Sorted.
+    pub left: Vec<Shard>,
 }
 
 /// A part as one replica tells another: signal, request, digest and shard.
@@ -45,6 +48,7 @@ type PartKey = (Signal, RequestId, u64, Shard);
 pub struct Snapshot {
     covered: Prefix,
     segments: Vec<Arc<OpenSegment>>,
+    left: Arc<Left>,
     /// Parts that the log has after `covered`.
     logged: HashSet<PartKey>,
 }
@@ -62,6 +66,13 @@ impl Snapshot {
             level: segment.meta.level,
             info: segment.meta.info.clone(),
             tenants: tenants_of(segment),
+            left: self
+                .left
+                .0
+                .keys()
+                .filter(|shard| self.left.has(segment.meta.id, **shard))
+                .copied()
+                .collect(),
         };
         self.segments.iter().map(offer).collect()
     }
@@ -74,7 +85,7 @@ impl Snapshot {
         let segment = self.segment(id)?;
         let signal = segment.meta.info.signal;
         let ids = segment.segment.ids().map_err(|error| damaged(segment, &error))?;
-        let lacked = ids.into_iter().filter_map(|mut id| {
+        let lacked = self.left.ids(segment.meta.id, ids).into_iter().filter_map(|mut id| {
             let key = |shard: &Shard| (signal, id.request, id.digest, *shard);
             id.shards = (id.shards.iter())
                 .filter(|shard| shards.contains(shard) && !self.logged.contains(&key(shard)))
@@ -133,20 +144,20 @@ impl Engine {
     pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, StoreError> {
         // What the log may let go of next is in segments from here on.
         self.flush().await?;
-        let (covered, segments, logged) = {
+        let (covered, segments, left, logged) = {
             let state = self.state.lock();
             let all = |id: PartId| (id.signal, id.request, id.digest, id.shard);
             let logged: Vec<PartKey> = state.tail.all_ids().map(all).collect();
-            (own_prefix(&state, state.tail.start()), state.segments.0.clone(), logged)
+            (own_prefix(&state, state.tail.start()), state.segments.0.clone(), state.left.clone(), logged)
         };
-        Ok(Snapshot { covered, segments, logged: logged.into_iter().collect() })
+        Ok(Snapshot { covered, segments, left, logged: logged.into_iter().collect() })
     }
 
     /// See [`crate::Store::held_ids`].
     pub(crate) async fn held_ids(&self, signal: Signal, window: Window) -> Result<HeldIds, StoreError> {
         // A part in a memtable is held whole, whichever window it is kept under. Memtables first: what a flush
         // moves meanwhile is then in the segments.
-        let (mut held, segments) = {
+        let (mut held, segments, left) = {
             let state = self.state.lock();
             let memtables = state.frozen.iter().map(|frozen| &frozen.memtable).chain([&state.memtable]);
             let parts = memtables.flat_map(|memtable| memtable.parts()).map(|part| part.id());
@@ -154,12 +165,12 @@ impl Engine {
                 .filter(|id| id.signal == signal)
                 .map(|id| (signal, id.request, id.digest, id.shard))
                 .collect();
-            (held, state.segments.of(signal, window))
+            (held, state.segments.of(signal, window), state.left.clone())
         };
         let read = move || {
             for segment in segments {
                 let ids = segment.segment.ids().map_err(|error| damaged(&segment, &error))?;
-                for id in ids {
+                for id in left.ids(segment.meta.id, ids) {
                     held.extend(id.shards.iter().map(|shard| (signal, id.request, id.digest, *shard)));
                 }
             }
@@ -174,9 +185,13 @@ impl Engine {
         let SegmentInfo { signal, window, max_time_unix_nano, .. } = offer.info;
         let state = self.state.lock();
         let exists = |tenant: &Tenant| floor_of(&state.floors, signal, tenant) <= max_time_unix_nano;
-        let is_held = || state.segments.of(signal, window).iter().any(|held| held.meta.info == offer.info);
-        offer.info.shards.iter().any(|shard| shards.contains(shard))
-            && offer.tenants.iter().any(exists)
-            && !is_held()
+        let mut offered = offer.info.shards.iter();
+        let offered: Vec<Shard> =
+            offered.by_ref().filter(|s| shards.contains(s) && !offer.left.contains(s)).copied().collect();
+        let has = |held: &OpenSegment| {
+            held.meta.info == offer.info && !offered.iter().any(|shard| state.left.has(held.meta.id, *shard))
+        };
+        let is_held = || state.segments.of(signal, window).iter().any(|held| has(held));
+        !offered.is_empty() && offer.tenants.iter().any(exists) && !is_held()
     }
 }

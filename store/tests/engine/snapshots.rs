@@ -8,13 +8,13 @@ use oteld_store::{OpenError, Position, Prefix, Store, StoreError, TailError};
 
 use crate::world::{Request, SHARDS, START, World, members};
 
-fn all() -> BTreeSet<Shard> {
+pub(crate) fn all() -> BTreeSet<Shard> {
     (0..SHARDS).map(Shard).collect()
 }
 
 /// What one catch-up did.
 #[derive(Debug, PartialEq)]
-struct CaughtUp {
+pub(crate) struct CaughtUp {
     /// Segments whose bytes came over.
     copied: usize,
     installed: Option<Position>,
@@ -22,7 +22,11 @@ struct CaughtUp {
 }
 
 /// One catch-up of `to` from `from`, as a node does it over the network.
-async fn catch_up(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> Result<CaughtUp, StoreError> {
+pub(crate) async fn catch_up(
+    from: &Store,
+    to: &Store,
+    shards: &BTreeSet<Shard>,
+) -> Result<CaughtUp, StoreError> {
     let snapshot = from.snapshot().await?;
     let mut wanted = Vec::new();
     for offer in snapshot.offers().into_iter().filter(|offer| to.may_want(offer, shards)) {
@@ -50,7 +54,7 @@ async fn catch_up(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> Result<
 }
 
 /// Pulls what `from` has in its log; false where that does not reach back.
-async fn pull(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> bool {
+pub(crate) async fn pull(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> bool {
     let cursors = shards.iter().map(|shard| to.cursor(from.replica(), *shard, 1));
     let after = cursors.min_by_key(Prefix::position).unwrap();
     let page = match from.tail(after, shards, 100_000) {
@@ -69,14 +73,14 @@ async fn pull(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> bool {
     true
 }
 
-fn world(seed: u64) -> World {
+pub(crate) fn world(seed: u64) -> World {
     let mut world = World::new(seed);
     world.options.wal_keep_bytes = 0;
     world
 }
 
 /// A store with rows in segments of several windows and merges, and nothing in its log but `logged` requests.
-async fn filled(world: &mut World, requests: usize, logged: usize) -> Store {
+pub(crate) async fn filled(world: &mut World, requests: usize, logged: usize) -> Store {
     let store = world.open().await;
     for index in 0..requests {
         let request = match index % 5 {
