@@ -85,6 +85,7 @@ pub(crate) struct Counters {
     pub flushes: u64,
     pub compactions: u64,
     pub segments_installed: u64,
+    pub shards_left: u64,
     pub wal_groups: u64,
     pub torn_bytes: u64,
     pub last_maintenance_error: Option<String>,
@@ -162,9 +163,8 @@ pub(crate) struct Engine {
 /// Why a replica that lost synced data serves nobody, and what to do.
 pub(crate) fn lost_text(what: &str) -> String {
     format!(
-        "data that was synced is missing: {what}. This replica must not go on under its identity. Move the store's \
-         directory away and restart with an empty one: the node then joins as a new replica. The shards of the lost \
-         one have a replica less until they are moved to a node, which does not happen by itself yet"
+        "data that was synced is missing: {what}. This replica must not go on under its identity. A restart sets its \
+         directory aside and begins with an empty one, as a new replica that gets its shards from the others"
     )
 }
 

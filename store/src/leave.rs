@@ -100,6 +100,7 @@ impl Leaving<'_> {
                         .values_mut()
                         .for_each(|held| held.retain(|shard, _| !shards.contains(shard)));
                     state.ids.forget_shards(&shards);
+                    state.counters.shards_left += shards.len() as u64;
                     Arc::make_mut(&mut state.left).0.extend(published);
                 },
             )

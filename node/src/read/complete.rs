@@ -9,14 +9,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use oteld_cluster::ids::ReplicaId;
 use oteld_cluster::shard_map::{Entry, Member};
-use oteld_proto::node::{CheckRequest, Envelope, HoldRequest, Refusal};
+use oteld_proto::node::refusal::Reason;
+use oteld_proto::node::{CheckRequest, Envelope, HoldRequest, Refusal, ShardEpoch};
 use oteld_store::model::Shard;
 use oteld_store::{Pin, Prefix, Store};
 use tokio::time::{Instant, timeout_at};
 
 use crate::repair::tail::{from_wire, to_wire};
 use crate::repair::tails::Tails;
-use crate::rpc::fence::{Fence, envelope, needed, shard_epochs};
+use crate::rpc::fence::{Fence, carry, envelope, needed, shard_epochs};
 use crate::rpc::peers::Peers;
 use crate::view::ClusterView;
 
@@ -55,6 +56,7 @@ impl Completer {
         let checks = members.iter().map(|member| self.check_and_pull(*member, &entries, deadline));
         let caught_up = self.until_quorum(checks.collect(), &entries, deadline, &mut failures).await?;
         let pin = self.store.pin();
+        self.still_at(&entries)?;
         // R3 in the other direction: what the pin shows must be durable on all that were asked.
         let position = self.store.published_up_to(pin.position());
         let holds = members.iter().filter(|member| caught_up.contains(&member.replica));
@@ -78,6 +80,20 @@ impl Completer {
             ));
         }
         Ok(Completed { pin, incomplete })
+    }
+
+    /// Whether the fence is as it was when the query began: what came after it was raised is not among the positions
+    /// of a move, and must not be shown by it.
+    fn still_at(&self, entries: &BTreeMap<Shard, Entry>) -> Result<(), Refusal> {
+        let raised = entries.iter().filter_map(|(shard, entry)| {
+            let own = self.fence.entry(*shard).filter(|own| own.epoch != entry.epoch)?;
+            Some(carry(*shard, &own))
+        });
+        let shards: Vec<ShardEpoch> = raised.collect();
+        if shards.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal { reason: Reason::Stale.into(), message: "epochs changed meanwhile".into(), shards })
     }
 
     /// Drives `steps` until the stores that are done, with this one, are a quorum of every shard; or all are done,

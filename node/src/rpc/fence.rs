@@ -255,6 +255,6 @@ pub fn replica_of(bytes: &Bytes) -> Option<ReplicaId> {
 }
 
 /// The bytes that name a replica in messages.
-fn replica_bytes(replica: ReplicaId) -> Bytes {
+pub fn replica_bytes(replica: ReplicaId) -> Bytes {
     Bytes::copy_from_slice(&replica.0.to_be_bytes())
 }

@@ -28,6 +28,8 @@ use self::health::Readiness;
 use self::readings::OwnReadings;
 use crate::admin::gather::Gatherer;
 use crate::config::{Config, Role};
+use crate::repair::moves::ask::Asker;
+use crate::repair::moves::driver::Driver;
 use crate::rpc::peers::Peers;
 use crate::rpc::service::{NodeService, StorageParts};
 use crate::telemetry::readings::Source;
@@ -230,6 +232,11 @@ struct Startup {
 impl Startup {
     async fn run(self) {
         let stop = self.stop.clone();
+        if self.config.has(Role::Meta) {
+            let asker = Asker { view: self.view.clone(), connections: self.peers.clone() };
+            let driver = Driver { env: self.env.clone(), meta: self.meta.clone(), asker };
+            self.env.tasks.spawn(stop.clone().run_until_cancelled_owned(driver.run()));
+        }
         stop.run_until_cancelled(self.join()).await;
     }
 

@@ -13,6 +13,7 @@ use tracing::error;
 use crate::config::StorageConfig;
 use crate::read::complete::Completer;
 use crate::read::leaf::Leaf;
+use crate::repair::moves::leaver;
 use crate::repair::snapshots::Snapshots;
 use crate::repair::tails::Tails;
 use crate::rpc::fence::Fence;
@@ -76,7 +77,10 @@ pub(super) async fn join(
     }
     let fence = Arc::new(Fence::open(env.tasks, store.clone(), cluster)?);
     let appender = Appender::new(store.clone(), fence.clone());
-    let tails = Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop);
+    let tails =
+        Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop.clone());
+    let leaving = leaver::run(store.clone(), fence.clone());
+    env.tasks.spawn(async move { stop.run_until_cancelled_owned(leaving).await });
     let completer = Completer {
         store: store.clone(),
         fence: fence.clone(),
