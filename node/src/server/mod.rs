@@ -4,6 +4,7 @@ pub mod listener;
 pub mod health;
 pub mod readings;
 mod front;
+mod set_aside;
 mod storage;
 
 use std::io;
@@ -183,6 +184,21 @@ impl Node {
         let mut readiness = self.readiness.clone();
         // An error means that the sender is gone: the node stops, and nobody is served any more.
         let _ = readiness.wait_for(Result::is_ok).await;
+    }
+
+    /// Whether the store has lost synced data.
+    pub fn is_lost(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.lost().is_some())
+    }
+
+    /// Waits until the store has lost synced data; a restart of the node sets it aside and goes on with an empty one.
+    pub async fn lost(&self) {
+        match &self.store {
+            Some(store) => {
+                store.until_lost().await;
+            }
+            None => std::future::pending().await,
+        }
     }
 
     /// Why the node is not ready, if it is not.

@@ -455,7 +455,7 @@ async fn a_lost_replica_serves_nobody_and_says_what_to_do_also_after_a_restart()
     store.lose("a peer saw position 1:9, and the log ends at 1:3").await.unwrap();
     store.lose("something later").await.unwrap();
     let says = store.until_lost().await;
-    assert!(says.contains("1:9") && says.contains("Move the store's directory away"), "{says}");
+    assert!(says.contains("1:9") && says.contains("sets its directory aside"), "{says}");
     assert!(store.append(&request.batch(), &[0]).await.is_err());
     assert!(matches!(store.tail(Prefix::default(), &all(), 9), Err(TailError::Lost { .. })));
     assert_eq!(store.status().read_only, Some(says.clone()));
