@@ -152,6 +152,19 @@ pub struct ShardStatus {
     /// The set that a move leads to; present only in a joint epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<Vec<ReplicaStatus>>,
+    /// What the move is at; present with `new`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<MoveStep>,
+}
+
+/// How far a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoveStep {
+    /// The old replicas learn of it and say up to where each holds rows.
+    Fencing,
+    /// The new replicas pull those rows.
+    Copying,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +213,7 @@ display_as_serialized! {
         Joining => "joining", Active => "active", Unreachable => "unreachable", Draining => "draining",
         Down => "down", Removed => "removed",
     }
+    MoveStep { Fencing => "fencing", Copying => "copying" }
     ReplicaState {
         Active => "active", CatchingUp => "catching_up", Unreachable => "unreachable", ReadOnly => "read_only",
         Unknown => "unknown",

@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use oteld_client::admin::{
-    CLUSTER_STATUS_PATH, ClusterStatus, ErrorBody, MetaMember, MetaRole, MetaStatus, NODES_PATH, NodeState,
-    NodeStatus, ReplicaState, ReplicaStatus, Role, SHARDS_PATH, ShardStatus, ShardTotals, Verdict,
+    CLUSTER_STATUS_PATH, ClusterStatus, ErrorBody, MetaMember, MetaRole, MetaStatus, MoveStep, NODES_PATH,
+    NodeState, NodeStatus, ReplicaState, ReplicaStatus, Role, SHARDS_PATH, ShardStatus, ShardTotals, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -63,6 +63,7 @@ fn shards() -> Vec<ShardStatus> {
             replica("storage-3", ReplicaState::CatchingUp),
         ],
         new: Some(vec![replica("storage-4", ReplicaState::Active)]),
+        step: Some(MoveStep::Copying),
     }]
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::ids::{Epoch, NodeId, ReplicaId, ShardId};
 use crate::placement::{Candidate, Ring};
-use crate::shard_map::Member;
-use crate::state::{ClusterState, ShardEntry};
+use crate::shard_map::{Member, majority};
+use crate::state::{ClusterState, NodeState, ShardEntry};
 
 /// A move to be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +23,60 @@ pub struct PlannedMove {
 /// that are too small; whatever may stay, stays. For `node drain` and lost nodes. Shards that move are left out.
 pub fn plan_replacements(state: &ClusterState) -> Vec<PlannedMove> {
     plan(state, |member, placeable| placeable.get(&member.node) == Some(&member.replica))
+}
+
+/// The next moves that the leader starts by itself: replacements, at most so many that `at_once` are under way.
+///
+/// - A shard whose old set has no majority of stores that still exist is left out: it could never be fenced, and
+///   would only wait; [`without_majority`] names it to the operator.
+/// - No set becomes smaller: a node that drains keeps its shards until another one can take them.
+/// - Where old members can stay for a while, newcomers stay a minority of the new set, so that reads need not wait
+///   for what they copy; the rest follows in another move.
+pub fn next_moves(state: &ClusterState, at_once: usize) -> Vec<PlannedMove> {
+    let under_way = state.shards.iter().filter(|shard| shard.moving.is_some()).count();
+    let mut moves = plan_replacements(state);
+    moves.retain_mut(|planned| {
+        let Some(shard) = state.shard(planned.shard) else { return false };
+        let old = &shard.entry.old;
+        planned.new = few_newcomers(state, old, std::mem::take(&mut planned.new));
+        planned.new.len() >= old.len() && has_majority(state, old)
+    });
+    moves.truncate(at_once.saturating_sub(under_way));
+    moves
+}
+
+/// Shards without a majority of stores that still exist. Nothing brings them back but the lost stores themselves;
+/// an operator can accept the loss.
+pub fn without_majority(state: &ClusterState) -> Vec<ShardId> {
+    let without = state.shards.iter().filter(|shard| !has_majority(state, &shard.entry.old));
+    without.map(|shard| shard.shard).collect()
+}
+
+fn has_majority(state: &ClusterState, set: &[Member]) -> bool {
+    majority(set, |replica| set.iter().any(|member| member.replica == replica && exists(state, member)))
+}
+
+/// Whether the store was not replaced by another one of its node, and its node was not declared lost.
+fn exists(state: &ClusterState, member: &Member) -> bool {
+    let node = state.nodes.get(&member.node);
+    node.is_some_and(|node| node.replica == Some(member.replica) && node.state != NodeState::Down)
+}
+
+fn few_newcomers(
+    state: &ClusterState,
+    old: &[Member],
+    new: Vec<(NodeId, ReplicaId)>,
+) -> Vec<(NodeId, ReplicaId)> {
+    let is_old =
+        |store: &(NodeId, ReplicaId)| old.iter().any(|member| (member.node, member.replica) == *store);
+    let (kept, mut newcomers): (Vec<_>, Vec<_>) = new.iter().copied().partition(|store| is_old(store));
+    newcomers.truncate((new.len().saturating_sub(1) / 2).max(1));
+    let leavers =
+        old.iter().filter(|member| exists(state, member)).map(|member| (member.node, member.replica));
+    let is_free = |(node, _): &(NodeId, ReplicaId)| !new.iter().any(|(taken, _)| taken == node);
+    let mut step: Vec<_> = kept.into_iter().chain(newcomers).collect();
+    step.extend(leavers.filter(is_free).take(new.len() - step.len()));
+    if step.len() == new.len() { step } else { new }
 }
 
 /// Brings every shard to where the ring would place it now. For `shards rebalance`. Shards that move are left out.
@@ -61,7 +115,7 @@ mod tests {
     use crate::command::Command;
     use crate::ids::{ClusterId, MetaId, MoveId};
     use crate::placement::zones_respected;
-    use crate::state::{FEATURE_LEVEL, NodeState, Roles, Settings};
+    use crate::state::{FEATURE_LEVEL, Roles, Settings};
 
     fn cluster(nodes: u64, index: &mut u64) -> ClusterState {
         let mut state = ClusterState::default();
@@ -136,6 +190,73 @@ mod tests {
             apply(&mut state, &mut index, Command::StartMove { shard, expect, id: MoveId(id), new });
         }
         assert_eq!(plan_replacements(&state), [], "shards that move are left out");
+    }
+
+    /// The node's store is replaced by an empty one.
+    fn wipe(state: &mut ClusterState, index: &mut u64, node: u64) {
+        let known = state.nodes[&NodeId(node)].clone();
+        let register = Command::RegisterNode {
+            name: known.name,
+            address: known.address,
+            roles: known.roles,
+            zone: known.zone,
+            replica: Some(ReplicaId(u128::from(node) + 1000)),
+            feature_level: FEATURE_LEVEL,
+        };
+        apply(state, index, register);
+    }
+
+    #[test]
+    fn a_lost_store_is_replaced_by_the_one_that_its_node_has_now() {
+        let mut index = 0;
+        let mut state = cluster(3, &mut index);
+        wipe(&mut state, &mut index, 2);
+        let moves = next_moves(&state, 100);
+        assert_eq!(moves.len(), 32);
+        for planned in &moves {
+            let mut new: Vec<u128> = planned.new.iter().map(|(_, replica)| replica.0).collect();
+            new.sort_unstable();
+            assert_eq!(new, [1, 3, 1002]);
+        }
+        for (id, PlannedMove { shard, expect, new }) in (1..).zip(next_moves(&state, 5)) {
+            apply(&mut state, &mut index, Command::StartMove { shard, expect, id: MoveId(id), new });
+        }
+        assert_eq!(state.shards.iter().filter(|shard| shard.moving.is_some()).count(), 5);
+        assert_eq!(next_moves(&state, 5), []);
+        assert_eq!(next_moves(&state, 7).len(), 2);
+    }
+
+    #[test]
+    fn nothing_moves_where_no_majority_of_the_old_set_exists() {
+        let mut index = 0;
+        let mut state = cluster(3, &mut index);
+        wipe(&mut state, &mut index, 2);
+        assert_eq!(without_majority(&state), []);
+        wipe(&mut state, &mut index, 3);
+        assert_eq!(next_moves(&state, 100), []);
+        assert_eq!(without_majority(&state).len(), 32);
+    }
+
+    #[test]
+    fn no_set_becomes_smaller_and_newcomers_stay_a_minority() {
+        let mut index = 0;
+        let mut state = cluster(3, &mut index);
+        let drain = |node| Command::SetNodeState {
+            node: NodeId(node),
+            expect: NodeState::Active,
+            to: NodeState::Draining,
+        };
+        apply(&mut state, &mut index, drain(1));
+        assert_eq!(next_moves(&state, 100), [], "nobody can take its place");
+        apply(&mut state, &mut index, drain(2));
+        add(&mut state, &mut index, 4);
+        add(&mut state, &mut index, 5);
+        for planned in next_moves(&state, 100) {
+            let nodes: Vec<u64> = planned.new.iter().map(|(node, _)| node.0).collect();
+            assert_eq!(nodes.iter().filter(|node| **node > 3).count(), 1, "{nodes:?}");
+            assert_eq!(nodes.len(), 3);
+        }
+        assert_eq!(next_moves(&state, 100).len(), 32);
     }
 
     #[test]

@@ -91,12 +91,25 @@ async fn run(options: RunOptions) -> Result<(), String> {
     let config = config::load(&*env.disk, options.config.as_deref(), environment, options.set)
         .map_err(|error| error.to_string())?;
     let telemetry = telemetry::start(&config.telemetry, &config.node.name, "info")?;
-    let node = Node::start(env, config).await.map_err(|error| error.to_string())?;
-    telemetry.observe(&node);
-    node.announce();
-    dev::until_signal().await;
-    tracing::info!("stopping: finishing what is under way and closing the store");
-    node.stop().await;
-    telemetry.stop();
-    Ok(())
+    loop {
+        let node = Node::start(env.clone(), config.clone()).await.map_err(|error| error.to_string())?;
+        telemetry.observe(&node);
+        node.announce();
+        // One that could not be replaced stays as it is, for the node's other roles.
+        let stays_lost = node.is_lost();
+        let is_lost = tokio::select! {
+            () = dev::until_signal() => false,
+            () = node.lost(), if !stays_lost => true,
+        };
+        if is_lost {
+            tracing::error!("starting again: the store lost data, and the node goes on with an empty one");
+        } else {
+            tracing::info!("stopping: finishing what is under way and closing the store");
+        }
+        node.stop().await;
+        if !is_lost {
+            telemetry.stop();
+            return Ok(());
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! What a node knows of the cluster: the watched state of the meta group, and newer shard entries that other
 //! nodes taught it. Nothing in it ever goes back (PROTOCOL, failure 12).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use oteld_cluster::ids::{ClusterId, NodeId, ReplicaId, ShardId};
 use oteld_cluster::shard_map::{Entry, ShardMap};
 use oteld_cluster::state::ClusterState;
 use oteld_env::Env;
+use oteld_proto::node::Refusal;
 use oteld_store::model::{Shard, Split};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -62,6 +64,16 @@ impl ClusterView {
     /// Takes an entry that another node sent, when it is newer.
     pub fn adopt(&self, shard: Shard, entry: &Entry) {
         self.map.write().adopt(ShardId(shard.0), entry);
+    }
+
+    /// Takes the newer entries that a refusal carries, and gives all that it carries.
+    pub fn learn_from(&self, refusal: &Refusal) -> BTreeMap<Shard, Entry> {
+        let carried = refusal.shards.iter().filter(|shard| !shard.entry.is_empty());
+        // One that does not decode is left to the metadata, which has them all.
+        let entries = carried.filter_map(|s| Some((Shard(s.shard), Entry::decode(&s.entry).ok()?)));
+        let entries: BTreeMap<Shard, Entry> = entries.collect();
+        entries.iter().for_each(|(shard, entry)| self.adopt(*shard, entry));
+        entries
     }
 
     /// All placed shards with their entries, in order.

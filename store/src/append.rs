@@ -208,12 +208,12 @@ impl Engine {
     pub(crate) async fn load_ids(&self, signal: Signal, window: Window) -> Result<(), StoreError> {
         // One at a time, so that a window cannot be flushed and forgotten between the look and the load.
         let _loading = self.loading.lock().await;
-        let segments = {
+        let (segments, left) = {
             let state = self.state.lock();
             if state.ids.is_loaded(signal, window) {
                 return Ok(());
             }
-            state.segments.of(signal, window)
+            (state.segments.of(signal, window), state.left.clone())
         };
         let read = move || {
             let mut ids = Vec::new();
@@ -222,7 +222,7 @@ impl Engine {
                     what: segment.path().display().to_string(),
                     reason: error.to_string(),
                 })?;
-                ids.extend(read);
+                ids.extend(left.ids(segment.meta.id, read));
             }
             Ok(ids)
         };

@@ -15,12 +15,13 @@ use crate::definitions::Definitions;
 use crate::error::{AppendError, StoreError};
 use crate::floors::Floors;
 use crate::ids::IdIndex;
+use crate::leave::Left;
 use crate::manifest::log::ManifestLog;
 use crate::manifest::{FenceEntry, Manifest};
 use crate::memtable::Memtable;
 use crate::model::{Shard, Signal, Window};
 use crate::options::StoreOptions;
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, Prefix, ReplicaId};
 use crate::segments::{OpenSegment, SegmentSet, Trash};
 use crate::tail::TailIndex;
 use crate::wal::WalEnd;
@@ -59,10 +60,14 @@ pub(crate) struct State {
     /// Everything up to it is published.
     pub position: Position,
     pub floors: Arc<Floors>,
+    pub left: Arc<Left>,
     pub entries: BTreeMap<Shard, FenceEntry>,
-    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Position>>,
+    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Cursor>>,
     pub cluster: Option<u128>,
+    /// Where each boot that is over ended.
     pub ends: BTreeMap<u64, u64>,
+    /// Of every boot, the running one included.
+    pub nonces: BTreeMap<u64, u64>,
     pub writes: WriteState,
     pub wal_end: WalEnd,
     pub counters: Counters,
@@ -74,6 +79,7 @@ pub(crate) struct Counters {
     pub flushes: u64,
     pub compactions: u64,
     pub segments_installed: u64,
+    pub shards_left: u64,
     pub wal_groups: u64,
     pub torn_bytes: u64,
     pub last_maintenance_error: Option<String>,
@@ -85,6 +91,22 @@ impl State {
         let mut windows = self.memtable.windows();
         self.frozen.iter().for_each(|frozen| windows.extend(frozen.memtable.windows()));
         windows
+    }
+
+    /// The prefix of this store's own log that ends at a position; none where it has no such boot.
+    pub(crate) fn prefix(&self, position: Position) -> Option<Prefix> {
+        match position.boot {
+            0 => Some(Prefix::default()),
+            boot => self.nonces.get(&boot).map(|nonce| position.in_boot(*nonce)),
+        }
+    }
+
+    /// Whether a prefix is one of this store's own log, as far as that goes.
+    pub(crate) fn has_published(&self, prefix: &Prefix) -> bool {
+        let end = self.ends.get(&prefix.boot).copied();
+        let end = end.or((prefix.boot == self.position.boot).then_some(self.position.n));
+        let is_own = self.prefix(prefix.position()) == Some(*prefix);
+        prefix.boot == 0 || is_own && end.is_some_and(|end| prefix.n <= end)
     }
 
     /// Bytes of all memtables.
@@ -136,9 +158,8 @@ pub(crate) struct Engine {
 /// Why a replica that lost synced data serves nobody, and what to do.
 pub(crate) fn lost_text(what: &str) -> String {
     format!(
-        "data that was synced is missing: {what}. This replica must not go on under its identity. Move the store's \
-         directory away and restart with an empty one: the node then joins as a new replica. The shards of the lost \
-         one have a replica less until they are moved to a node, which does not happen by itself yet"
+        "data that was synced is missing: {what}. This replica must not go on under its identity. A restart sets its \
+         directory aside and begins with an empty one, as a new replica that gets its shards from the others"
     )
 }
 

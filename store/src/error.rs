@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::position::Position;
+use crate::position::{Position, Prefix};
 
 /// Why a data directory could not be opened.
 #[derive(Debug, Error)]
@@ -85,8 +85,8 @@ pub enum TailError {
     #[error("the log starts after {start}")]
     BelowStart { start: Position },
     /// PROTOCOL, LOSS: the peer holds what this replica no longer knows.
-    #[error("the log ends at {end}, before the peer's cursor")]
-    BeyondEnd { end: Position },
+    #[error("the log ends at {end}, which is not where the peer holds it up to")]
+    BeyondEnd { end: Prefix },
     /// PROTOCOL, LOSS: this replica serves nobody any more.
     #[error("{reason}")]
     Lost { reason: String },

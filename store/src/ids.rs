@@ -90,6 +90,18 @@ impl ShardSet {
         }
     }
 
+    fn remove(&mut self, shard: Shard) {
+        if shard.0 < 64 {
+            self.mask &= !(1 << shard.0);
+        } else {
+            self.more.remove(&shard);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mask == 0 && self.more.is_empty()
+    }
+
     fn contains(&self, shard: Shard) -> bool {
         if shard.0 < 64 { self.mask & (1 << shard.0) != 0 } else { self.more.contains(&shard) }
     }
@@ -212,6 +224,18 @@ impl IdIndex {
         }
     }
 
+    /// Forgets the parts of shards that were left.
+    pub(crate) fn forget_shards(&mut self, shards: &BTreeSet<Shard>) {
+        for window in self.windows.values_mut() {
+            let before = window.ids.len();
+            window.ids.retain(|_, held| {
+                shards.iter().for_each(|shard| held.remove(*shard));
+                !held.is_empty()
+            });
+            self.applied -= before - window.ids.len();
+        }
+    }
+
     /// Loaded windows, however few ids they have.
     const WINDOWS_MAX: usize = 4096;
 }
@@ -323,6 +347,18 @@ mod tests {
         assert_eq!(ids.has(&part(1, 7, 0)), Some(false), "reserved is not held");
         ids.release(&part(1, 7, 0));
         assert!(matches!(ids.check(&part(1, 7, 0), Origin::Client), Check::New));
+    }
+
+    #[test]
+    fn parts_of_a_shard_that_was_left_are_new_again() {
+        let mut ids = loaded();
+        for (request, shard) in [(1, 3), (1, 70), (2, 3)] {
+            ids.apply(&part(request, 7, shard));
+        }
+        ids.forget_shards(&BTreeSet::from([Shard(3)]));
+        assert_eq!(ids.has(&part(1, 7, 3)), Some(false));
+        assert_eq!(ids.has(&part(1, 7, 70)), Some(true));
+        assert_eq!(ids.len(), 1);
     }
 
     #[test]

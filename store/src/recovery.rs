@@ -16,7 +16,7 @@ use crate::manifest::log::ManifestLog;
 use crate::manifest::{BootRecord, Manifest};
 use crate::memtable::{MemPart, Memtable};
 use crate::options::StoreOptions;
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, ReplicaId};
 use crate::segment::Segment;
 use crate::segments::{self, OpenSegment, SegmentSet, Trash};
 use crate::tail::{NewEntry, TailIndex};
@@ -99,8 +99,10 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         tail: rebuild.tail,
         position: Position { boot: boot.counter, n: 0 },
         floors: Arc::new(next.all_floors()),
+        left: Arc::new(next.left.clone()),
         entries: next.entries.clone(),
         ends: next.ends(),
+        nonces: next.nonces(),
         cursors: rebuild.cursors,
         cluster: next.cluster,
         writes: WriteState::Open,
@@ -129,8 +131,10 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         tail: TailIndex::default(),
         position: Position { boot: boot.counter, n: 0 },
         floors: Arc::new(current.all_floors()),
+        left: Arc::new(current.left.clone()),
         entries: current.entries.clone(),
         ends: current.ends(),
+        nonces: current.nonces(),
         cursors: current.cursors.clone(),
         cluster: current.cluster,
         writes: WriteState::Failed(lost_text(what)),
@@ -230,7 +234,7 @@ struct Rebuild {
     memtable: Memtable,
     ids: IdIndex,
     tail: TailIndex,
-    cursors: BTreeMap<ReplicaId, BTreeMap<crate::model::Shard, Position>>,
+    cursors: BTreeMap<ReplicaId, BTreeMap<crate::model::Shard, Cursor>>,
     flushed: bool,
     definitions: Definitions,
     /// Those that batches of the current file may name.
@@ -315,9 +319,8 @@ impl Visit for Rebuild {
                 Record::Definition(definition) => self.definition(&definition, start),
                 Record::Cursor(cursor) => {
                     let cursors = self.cursors.entry(cursor.peer).or_default();
-                    for shard in cursor.shards {
-                        let held = cursors.entry(shard).or_default();
-                        *held = cursor.to.max(*held);
+                    for (shard, since) in cursor.shards {
+                        cursors.entry(shard).or_default().advance(Cursor { since, held: cursor.to });
                     }
                 }
             }

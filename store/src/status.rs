@@ -29,6 +29,8 @@ pub struct StoreStatus {
     pub compactions: u64,
     /// Segments that came from peers.
     pub segments_installed: u64,
+    /// Shards whose rows were deleted here, since they are other stores' now.
+    pub shards_left: u64,
     pub wal_groups: u64,
     /// Bytes of a torn group that the start cut off the WAL.
     pub torn_bytes: u64,
@@ -67,6 +69,7 @@ impl StoreStatus {
             flushes: state.counters.flushes,
             compactions: state.counters.compactions,
             segments_installed: state.counters.segments_installed,
+            shards_left: state.counters.shards_left,
             wal_groups: state.counters.wal_groups,
             torn_bytes: state.counters.torn_bytes,
             read_only,

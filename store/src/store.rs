@@ -15,10 +15,11 @@ use crate::engine::{Engine, WriteState};
 use crate::error::{AppendError, OpenError, StoreError, TailError};
 use crate::floors::Floors;
 use crate::ids::{Origin, PartId};
+use crate::leave::Leaving;
 use crate::manifest::FenceEntry;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
 use crate::options::StoreOptions;
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, Prefix, ReplicaId};
 use crate::recovery::{self, Recovered};
 use crate::scan::pin::Pin;
 use crate::segment::SegmentInfo;
@@ -247,6 +248,25 @@ impl Store {
         self.engine().state.lock().position
     }
 
+    /// The prefix of this store's log that is published.
+    pub fn published(&self) -> Prefix {
+        self.published_up_to(self.position())
+    }
+
+    /// The prefix of this store's log that ends at `position`, which it published.
+    ///
+    /// # Panics
+    /// Where it never had the position's boot.
+    pub fn published_up_to(&self, position: Position) -> Prefix {
+        let prefix = self.engine().state.lock().prefix(position);
+        prefix.expect("the boot of a position that this store gave is known")
+    }
+
+    /// Whether `prefix` is one of this store's own log, as far as that goes.
+    pub fn has_published(&self, prefix: &Prefix) -> bool {
+        self.engine().state.lock().has_published(prefix)
+    }
+
     /// Waits until something after `after` is published.
     pub async fn wait_position_beyond(&self, after: Position) {
         let mut position = self.engine().position.subscribe();
@@ -258,10 +278,10 @@ impl Store {
     /// that and still not be the last: go on from its `covered` until that is the store's position.
     ///
     /// # Errors
-    /// Where the log does not reach back that far, or ended before.
+    /// Where the log does not reach back that far, or `after` is no prefix of it.
     pub fn tail(
         &self,
-        after: Position,
+        after: Prefix,
         shards: &BTreeSet<Shard>,
         entries_max: usize,
     ) -> Result<TailPage, TailError> {
@@ -269,22 +289,20 @@ impl Store {
             return Err(TailError::Lost { reason });
         }
         let state = self.engine().state.lock();
-        let end = match state.ends.get(&after.boot) {
-            Some(end) => Position { boot: after.boot, n: *end },
-            None => state.position,
-        };
-        let is_known = after.boot == 0 || after.boot == end.boot && after.n <= end.n;
-        if !is_known {
-            return Err(TailError::BeyondEnd { end });
+        let own = |position| state.prefix(position).expect("the boot of an own position is known");
+        if !state.has_published(&after) {
+            let end = state.ends.get(&after.boot).map(|end| Position { boot: after.boot, n: *end });
+            return Err(TailError::BeyondEnd { end: own(end.unwrap_or(state.position)) });
         }
         // The end of one boot is the start of the next.
-        let mut after = after;
+        let mut after = after.position();
         while after.boot < state.position.boot
             && state.ends.get(&after.boot).is_none_or(|end| *end == after.n)
         {
             after = Position { boot: after.boot + 1, n: 0 };
         }
-        state.tail.page(after, shards, entries_max)
+        let page = state.tail.page(after, shards, entries_max)?;
+        Ok(TailPage { entries: page.entries, covered: own(page.covered) })
     }
 
     /// The bodies of entries of the tail: one batch for each stored one, with only the asked parts.
@@ -343,22 +361,25 @@ impl Store {
         Ok(missing)
     }
 
-    /// The prefix of `peer`'s log that is durably held here for `shard`.
-    pub fn cursor(&self, peer: ReplicaId, shard: Shard) -> Position {
+    /// The prefix of `peer`'s log that is durably held here for `shard`, of which this store is a replica since the
+    /// epoch `since`.
+    pub fn cursor(&self, peer: ReplicaId, shard: Shard, since: u64) -> Prefix {
         let state = self.engine().state.lock();
-        state.cursors.get(&peer).and_then(|cursors| cursors.get(&shard)).copied().unwrap_or_default()
+        let cursor = state.cursors.get(&peer).and_then(|cursors| cursors.get(&shard));
+        cursor.filter(|cursor| cursor.since == since).map(|cursor| cursor.held).unwrap_or_default()
     }
 
-    /// Records that everything of `shards` in `peer`'s log up to `to` was appended here (PROTOCOL, T1). Cursors
-    /// only grow. It becomes durable with a later group of the WAL; losing it means pulling again.
+    /// Records that everything of `shards` in `peer`'s log up to `to` was appended here (PROTOCOL, T1). Each shard
+    /// comes with the epoch since which this store is a replica of it. Cursors only grow within one membership. It
+    /// becomes durable with a later group of the WAL; losing it means pulling again.
     ///
     /// # Errors
     /// Where the store takes no writes.
     pub async fn advance_cursor(
         &self,
         peer: ReplicaId,
-        shards: &BTreeSet<Shard>,
-        to: Position,
+        shards: &BTreeMap<Shard, u64>,
+        to: Prefix,
     ) -> Result<(), StoreError> {
         let engine = self.engine();
         let slot = engine.queue.reserve().await.map_err(|_| StoreError::Closed)?;
@@ -371,11 +392,9 @@ impl Store {
                 WriteState::Open | WriteState::Full(_) => {}
             }
             let cursors = state.cursors.entry(peer).or_default();
-            for shard in shards {
-                let held = cursors.entry(*shard).or_default();
-                if *held < to {
-                    *held = to;
-                    advanced.push(*shard);
+            for (shard, since) in shards {
+                if cursors.entry(*shard).or_default().advance(Cursor { since: *since, held: to }) {
+                    advanced.push((*shard, *since));
                 }
             }
         }
@@ -437,6 +456,20 @@ impl Store {
         shards: &BTreeSet<Shard>,
     ) -> Result<Option<Position>, StoreError> {
         self.engine().install_received(offers, shards.clone()).await
+    }
+
+    /// Shards with rows here.
+    pub fn held_shards(&self) -> BTreeSet<Shard> {
+        self.engine().held_shards()
+    }
+
+    /// Gets ready to delete all that is here of some shards, which takes until a merge that is under way is done:
+    /// [`Leaving::leave`] is then a single change of the manifest.
+    ///
+    /// # Errors
+    /// Those of a flush.
+    pub async fn prepare_leave(&self) -> Result<Leaving<'_>, StoreError> {
+        self.engine().prepare_leave().await
     }
 
     /// Where each earlier boot ended.

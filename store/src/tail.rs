@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::error::TailError;
 use crate::ids::PartId;
 use crate::model::{RequestId, Shard, Signal, Window};
-use crate::position::Position;
+use crate::position::{Position, Prefix};
 use crate::wal::writer::WalFile;
 
 /// Entries that one call may look at, so that a reader of few shards does not hold the lock for long.
@@ -42,6 +42,13 @@ pub struct TailPage {
     /// By position.
     pub entries: Vec<TailEntry>,
     /// Every entry of the asked shards up to here is in this page or before it.
+    pub covered: Prefix,
+}
+
+/// The same, before the boot of its end is looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub entries: Vec<TailEntry>,
     pub covered: Position,
 }
 
@@ -129,12 +136,12 @@ impl TailIndex {
         after: Position,
         shards: &BTreeSet<Shard>,
         entries_max: usize,
-    ) -> Result<TailPage, TailError> {
+    ) -> Result<Page, TailError> {
         let start = self.start();
         if after < start {
             return Err(TailError::BelowStart { start });
         }
-        let mut page = TailPage { entries: Vec::new(), covered: after.max(start) };
+        let mut page = Page { entries: Vec::new(), covered: after.max(start) };
         let mut looked_at = 0;
         for file in self.files.iter().filter(|file| file.end() > after) {
             let skip = if file.wal.start < after { after.n - file.wal.start.n } else { 0 };
@@ -237,7 +244,7 @@ mod tests {
         Position { boot, n }
     }
 
-    fn positions(page: &TailPage) -> Vec<(u64, u64)> {
+    fn positions(page: &Page) -> Vec<(u64, u64)> {
         page.entries.iter().map(|entry| (entry.position.boot, entry.position.n)).collect()
     }
 

@@ -60,13 +60,14 @@ pub(crate) fn nodes(nodes: &[NodeStatus]) -> String {
 }
 
 pub(crate) fn shards(shards: &[ShardStatus]) -> String {
-    let mut rows = table(&["SHARD", "EPOCH", "REPLICAS", "MOVING TO"], &[0, 1]);
+    let mut rows = table(&["SHARD", "EPOCH", "REPLICAS", "MOVING TO", "STEP"], &[0, 1]);
     for shard in shards {
         rows.add_row([
             shard.shard.to_string(),
             shard.epoch.to_string(),
             replicas(&shard.replicas),
             or_unknown(shard.new.as_deref().map(replicas)),
+            or_unknown(shard.step),
         ]);
     }
     rows.to_string()

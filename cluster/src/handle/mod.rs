@@ -215,6 +215,11 @@ impl MetaHandle {
         id.expect("the sender lives in this handle")
     }
 
+    /// Whether this node leads the group, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.inner.member().is_some_and(|member| member.leads())
+    }
+
     /// Waits until the member of this process has stopped for good, and says why: its disk failed. The node
     /// should end then.
     pub async fn failed(&self) -> String {

@@ -121,10 +121,12 @@ pub struct MetaMember {
     pub incarnation: Incarnation,
 }
 
-/// A place in a store's log: the boot that wrote it and a number in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A place in a store's log: the boot that wrote it, what tells that from others of its number, and a number in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     pub boot: u64,
+    #[serde(default)]
+    pub nonce: u64,
     pub n: u64,
 }
 
@@ -154,7 +156,8 @@ pub struct Move {
 pub enum MoveStep {
     /// M1 is committed; the old set must learn the joint epoch.
     Joint,
-    /// M2 is done: the positions that the new set must hold before M4.
+    /// M2 is done: positions of a majority of the old set or more. Who holds up to those of any majority of it holds
+    /// all that was ever acknowledged before the joint epoch (M3).
     Fenced { positions: BTreeMap<ReplicaId, Position> },
 }
 

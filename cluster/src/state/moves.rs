@@ -48,7 +48,8 @@ impl ClusterState {
         Ok(Applied::Epoch(joint))
     }
 
-    /// M2: who of the old set learnt the joint epoch, and up to where each published.
+    /// M2: who of the old set learnt the joint epoch, and up to where each published. Positions may be added later,
+    /// so that a move does not depend on the first majority alone; the first one of each store stays.
     pub(super) fn record_fence(
         &mut self,
         shard: ShardId,
@@ -60,14 +61,22 @@ impl ClusterState {
             return Ok(Applied::Unchanged);
         }
         let entry = self.moving_at(shard, expect, id)?;
-        if !majority(&entry.entry.old, |replica| positions.contains_key(&replica)) {
+        let old = entry.entry.old.clone();
+        let moving = entry.moving.as_mut().ok_or(Rejected::NoSuchMove(id))?;
+        let known = match &moving.step {
+            MoveStep::Joint => BTreeMap::new(),
+            MoveStep::Fenced { positions } => positions.clone(),
+        };
+        let mut fenced = positions;
+        fenced.retain(|replica, _| old.iter().any(|member| member.replica == *replica));
+        fenced.extend(known.clone());
+        if !majority(&old, |replica| fenced.contains_key(&replica)) {
             return Err(Rejected::NoMajority("of the old set is fenced".to_owned()));
         }
-        let moving = entry.moving.as_mut().ok_or(Rejected::NoSuchMove(id))?;
-        if matches!(moving.step, MoveStep::Fenced { .. }) {
+        if fenced == known {
             return Ok(Applied::Unchanged);
         }
-        moving.step = MoveStep::Fenced { positions };
+        moving.step = MoveStep::Fenced { positions: fenced };
         Ok(Applied::Done)
     }
 
@@ -112,7 +121,9 @@ impl ClusterState {
         Ok(end(entry, id, old))
     }
 
-    /// The override of M6: no fence and no majority is asked for, and the loss is written down.
+    /// The override of M6: no fence and no majority is asked for, and the loss is written down. The new set is of
+    /// survivors of the old one alone, or of none of them: beside a survivor, a store that holds nothing yet would
+    /// count as complete, and two of those would be a quorum that misses what is not lost.
     pub(super) fn accept_data_loss(
         &mut self,
         shard: ShardId,
@@ -127,8 +138,16 @@ impl ClusterState {
         if let Some(split) = &self.split {
             return Err(Rejected::ShardBusy { shard, id: split.id });
         }
-        let known = self.shard(shard).ok_or(Rejected::NoSuchShard(shard))?.entry.members();
+        let current = &self.shard(shard).ok_or(Rejected::NoSuchShard(shard))?.entry;
+        let (known, old) = (current.members(), current.old.clone());
         self.check_set(set, &known)?;
+        let survives = |store: &&(NodeId, ReplicaId)| old.iter().any(|member| member.replica == store.1);
+        let survivors = set.iter().filter(survives).count();
+        if survivors != 0 && survivors != set.len() {
+            let reason =
+                "it has survivors of the old set and others: name the survivors, others come by moves";
+            return Err(Rejected::Invalid("the replica set".to_owned(), reason.to_owned()));
+        }
         let entry = self.shard_at(shard, expect)?;
         let set = members(set, expect.next(), &known);
         let gone = |member: &&Member| !set.iter().any(|kept| kept.replica == member.replica);

@@ -54,7 +54,7 @@ fn stores(nodes: &[u64]) -> BTreeSet<ReplicaId> {
 }
 
 fn positions(nodes: &[u64]) -> BTreeMap<ReplicaId, Position> {
-    nodes.iter().map(|&node| (store(node), Position { boot: 1, n: node })).collect()
+    nodes.iter().map(|&node| (store(node), Position { boot: 1, nonce: 5, n: node })).collect()
 }
 
 const SHARD: ShardId = ShardId(0);
@@ -92,7 +92,11 @@ fn a_move_goes_through_its_steps_in_order() {
     assert!(matches!(state.apply(13, fence(2, &[1])), Err(Rejected::NoMajority(_))));
     assert!(matches!(state.apply(14, fence(2, &[1, 4])), Err(Rejected::NoMajority(_))));
     assert_eq!(state.apply(15, fence(2, &[1, 2])), Ok(Applied::Done));
-    assert!(matches!(state.apply(16, finish(2, &[4])), Err(Rejected::NoMajority(_))));
+    assert_eq!(state.apply(15, fence(2, &[1])), Ok(Applied::Unchanged), "known already");
+    assert_eq!(state.apply(16, fence(2, &[3, 4])), Ok(Applied::Done), "another one of the old set");
+    let Some(Move { step: MoveStep::Fenced { positions }, .. }) = &state.shards[0].moving else { panic!() };
+    assert_eq!(positions.keys().copied().collect::<BTreeSet<_>>(), stores(&[1, 2, 3]));
+    assert!(matches!(state.apply(17, finish(2, &[4])), Err(Rejected::NoMajority(_))));
     assert!(matches!(state.apply(17, finish(2, &[2, 3])), Err(Rejected::StepMissing(_))));
     assert_eq!(state.apply(18, finish(2, &[2, 4])), Ok(Applied::Epoch(Epoch(3))));
     let entry = &state.shards[0].entry;
@@ -130,8 +134,16 @@ fn a_move_needs_the_expected_epoch_and_a_registered_store() {
 #[test]
 fn accepted_data_loss_is_written_down() {
     let mut state = three_and_one();
-    let set = pairs(&[3, 4]);
     let lost = "rows of shard 0".to_owned();
+    let mixed = Command::AcceptDataLoss {
+        shard: SHARD,
+        expect: Epoch(1),
+        id: ID,
+        set: pairs(&[3, 4]),
+        lost: lost.clone(),
+    };
+    assert!(matches!(state.apply(11, mixed), Err(Rejected::Invalid(..))), "a store that holds nothing");
+    let set = pairs(&[3]);
     let command = Command::AcceptDataLoss { shard: SHARD, expect: Epoch(1), id: ID, set, lost };
     assert_eq!(state.apply(11, command.clone()), Ok(Applied::Epoch(Epoch(2))));
     assert_eq!(state.apply(12, command), Ok(Applied::Unchanged));

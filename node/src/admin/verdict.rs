@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oteld_client::admin::{
-    ClusterStatus, MetaMember, MetaRole, MetaStatus, NodeState, NodeStatus, ReplicaState, ReplicaStatus,
-    RetentionStatus, Role, ShardStatus, ShardTotals, Verdict,
+    ClusterStatus, MetaMember, MetaRole, MetaStatus, MoveStep, NodeState, NodeStatus, ReplicaState,
+    ReplicaStatus, RetentionStatus, Role, ShardStatus, ShardTotals, Verdict,
 };
 use oteld_cluster::ids::{NodeId, ReplicaId, Signal};
+use oteld_cluster::plan::without_majority;
 use oteld_cluster::shard_map::{Entry, Member};
 use oteld_cluster::state::{self, ClusterState};
 
@@ -72,6 +73,10 @@ pub fn shard_statuses(gathered: &Gathered) -> Vec<ShardStatus> {
             epoch: shard.entry.epoch.0,
             replicas: replicas(&shard.entry.old),
             new: shard.entry.new.as_deref().map(replicas),
+            step: shard.moving.as_ref().map(|moving| match moving.step {
+                state::MoveStep::Joint => MoveStep::Fencing,
+                state::MoveStep::Fenced { .. } => MoveStep::Copying,
+            }),
         })
         .collect()
 }
@@ -144,6 +149,14 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     let lost = state.shards.iter().filter(|shard| !shard.entry.quorum().is_reached(&serving)).count();
     if lost > 0 {
         fatal.push(format!("{lost} of {} shards have no majority of replicas", state.shards.len()));
+    }
+    let gone = without_majority(state).len();
+    if gone > 0 {
+        fatal.push(format!(
+            "{gone} of {} shards have lost a majority of their stores for good: bring a lost store's directory back, \
+             or accept the loss of what only they held (the command AcceptDataLoss)",
+            state.shards.len()
+        ));
     }
     for (id, node) in &state.nodes {
         let expected = !matches!(node.state, state::NodeState::Removed | state::NodeState::Down);

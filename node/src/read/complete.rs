@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use oteld_cluster::ids::ReplicaId;
 use oteld_cluster::shard_map::{Entry, Member};
-use oteld_proto::node::{CheckRequest, Envelope, HoldRequest, Refusal};
+use oteld_proto::node::refusal::Reason;
+use oteld_proto::node::{CheckRequest, Envelope, HoldRequest, Refusal, ShardEpoch};
 use oteld_store::model::Shard;
-use oteld_store::{Pin, Position, Store};
+use oteld_store::{Pin, Prefix, Store};
 use tokio::time::{Instant, timeout_at};
 
 use crate::repair::tail::{from_wire, to_wire};
 use crate::repair::tails::Tails;
-use crate::rpc::fence::{Fence, carry, replica_bytes};
+use crate::rpc::fence::{Fence, carry, envelope, needed, shard_epochs};
 use crate::rpc::peers::Peers;
 use crate::view::ClusterView;
 
@@ -56,8 +56,9 @@ impl Completer {
         let checks = members.iter().map(|member| self.check_and_pull(*member, &entries, deadline));
         let caught_up = self.until_quorum(checks.collect(), &entries, deadline, &mut failures).await?;
         let pin = self.store.pin();
+        self.still_at(&entries)?;
         // R3 in the other direction: what the pin shows must be durable on all that were asked.
-        let position = pin.position();
+        let position = self.store.published_up_to(pin.position());
         let holds = members.iter().filter(|member| caught_up.contains(&member.replica));
         let holds = holds.map(|member| self.hold(*member, &entries, position, deadline));
         let mut agreed = self.until_quorum(holds.collect(), &entries, deadline, &mut failures).await?;
@@ -79,6 +80,20 @@ impl Completer {
             ));
         }
         Ok(Completed { pin, incomplete })
+    }
+
+    /// Whether the fence is as it was when the query began: what came after it was raised is not among the positions
+    /// of a move, and must not be shown by it.
+    fn still_at(&self, entries: &BTreeMap<Shard, Entry>) -> Result<(), Refusal> {
+        let raised = entries.iter().filter_map(|(shard, entry)| {
+            let own = self.fence.entry(*shard).filter(|own| own.epoch != entry.epoch)?;
+            Some(carry(*shard, &own))
+        });
+        let shards: Vec<ShardEpoch> = raised.collect();
+        if shards.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal { reason: Reason::Stale.into(), message: "epochs changed meanwhile".into(), shards })
     }
 
     /// Drives `steps` until the stores that are done, with this one, are a quorum of every shard; or all are done,
@@ -123,15 +138,21 @@ impl Completer {
     ) -> (Member, Result<(), StepError>) {
         let result = async {
             let address = self.view.address(member.node).ok_or(StepError::Text("has no known address"))?;
-            let request = CheckRequest { envelope: Some(self.envelope(member, entries)) };
-            let reply = self.connections.client(&address).check(request).await?.into_inner();
-            if let Some(refusal) = reply.refusal {
-                return Err(StepError::Refused(refusal));
-            }
+            let mut carried = BTreeSet::new();
+            let reply = loop {
+                let request = CheckRequest { envelope: Some(self.envelope(member, entries, &carried)) };
+                let reply = self.connections.client(&address).check(request).await?.into_inner();
+                match reply.refusal {
+                    // It lacks entries: they come along with the next.
+                    Some(refusal) if !needed(&refusal).is_subset(&carried) => carried = needed(&refusal),
+                    Some(refusal) => return Err(StepError::Refused(refusal)),
+                    None => break reply,
+                }
+            };
             let position = reply.position.map(from_wire).unwrap_or_default();
             let shared =
                 entries.iter().filter(|(_, entry)| entry.has(member.replica)).map(|(shard, _)| *shard);
-            if !self.tails.await_held(member.replica, &shared.collect(), position, deadline).await {
+            if !self.tails.await_held(member.replica, &shared.collect(), &position, deadline).await {
                 return Err(StepError::Text("has rows that could not be pulled in time"));
             }
             Ok(())
@@ -143,13 +164,13 @@ impl Completer {
         &self,
         member: Member,
         entries: &BTreeMap<Shard, Entry>,
-        position: Position,
+        position: Prefix,
         deadline: Instant,
     ) -> (Member, Result<(), StepError>) {
         let result = async {
             let address = self.view.address(member.node).ok_or(StepError::Text("has no known address"))?;
             let request = HoldRequest {
-                envelope: Some(self.envelope(member, entries)),
+                envelope: Some(self.envelope(member, entries, &BTreeSet::new())),
                 position: Some(to_wire(position)),
             };
             let reply = timeout_at(deadline, self.connections.client(&address).hold(request)).await;
@@ -160,14 +181,15 @@ impl Completer {
     }
 
     /// Names the shards that both are replicas of.
-    fn envelope(&self, member: Member, entries: &BTreeMap<Shard, Entry>) -> Envelope {
+    fn envelope(
+        &self,
+        member: Member,
+        entries: &BTreeMap<Shard, Entry>,
+        carried: &BTreeSet<Shard>,
+    ) -> Envelope {
         let shared = entries.iter().filter(|(_, entry)| entry.has(member.replica));
-        Envelope {
-            cluster: Bytes::copy_from_slice(&self.fence.cluster().0.to_be_bytes()),
-            from_replica: replica_bytes(self.fence.me()),
-            to_replica: replica_bytes(member.replica),
-            shards: shared.map(|(shard, entry)| carry(*shard, entry)).collect(),
-        }
+        let shards = shard_epochs(shared, carried);
+        envelope(self.fence.cluster(), Some(self.fence.me()), member.replica, shards)
     }
 }
 

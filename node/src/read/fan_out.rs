@@ -10,14 +10,14 @@ use futures_util::stream::FuturesUnordered;
 use oteld_cluster::ids::{NodeId, ReplicaId};
 use oteld_cluster::shard_map::{Entry, Member};
 use oteld_proto::node::refusal::Reason;
-use oteld_proto::node::{Envelope, LeafRequest as WireRequest, Refusal};
+use oteld_proto::node::{LeafRequest as WireRequest, Refusal};
 use oteld_query::{LeafReply, LeafRequest, Limits, QueryError, QueryErrorKind};
 use oteld_store::model::{Shard, Tenant};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::ask::{Answer, Ask, AskOptions};
-use crate::rpc::fence::{carry, mention, replica_bytes};
+use crate::rpc::fence::{envelope, needed, shard_epochs};
 use crate::rpc::peers::Peers;
 use crate::view::ClusterView;
 
@@ -36,10 +36,12 @@ pub struct FanOut {
 type Leaves = BTreeMap<Member, Vec<(Shard, Entry)>>;
 
 /// Shards that still need an answer, and what was tried for them.
+#[derive(Default)]
 struct Pending {
     shards: BTreeSet<Shard>,
     tried: BTreeMap<Shard, BTreeSet<ReplicaId>>,
-    with_entries: bool,
+    /// Shards whose entries some store asked for.
+    carried: BTreeSet<Shard>,
     failures: BTreeSet<String>,
 }
 
@@ -77,22 +79,14 @@ impl FanOut {
         member: Member,
         shards: &[(Shard, Entry)],
         request: &WireRequest,
-        with_entries: bool,
+        carried: &BTreeSet<Shard>,
         deadline: Instant,
     ) -> Result<LeafPart, LeafError> {
         let address =
             self.view.address(member.node).ok_or_else(|| LeafError::text("has no known address"))?;
-        let shards = shards.iter().map(|(shard, entry)| match with_entries {
-            true => carry(*shard, entry),
-            false => mention(*shard, entry),
-        });
+        let shards = shard_epochs(shards.iter().map(|(shard, entry)| (shard, entry)), carried);
         let cluster = self.view.cluster_id().unwrap_or_default();
-        let envelope = Envelope {
-            cluster: Bytes::copy_from_slice(&cluster.0.to_be_bytes()),
-            from_replica: Bytes::new(),
-            to_replica: replica_bytes(member.replica),
-            shards: shards.collect(),
-        };
+        let envelope = envelope(cluster, None, member.replica, shards);
         let timeout_ms = deadline.saturating_duration_since(Instant::now()).as_millis() as u64;
         let request = WireRequest { envelope: Some(envelope), timeout_ms, ..request.clone() };
         let mut replies = self.connections.client(&address).leaf(request).await?.into_inner();
@@ -120,17 +114,17 @@ impl FanOut {
         member: Member,
         shards: &[(Shard, Entry)],
         request: &WireRequest,
-        with_entries: bool,
+        carried: &BTreeSet<Shard>,
         deadline: Instant,
     ) -> Result<LeafPart, LeafError> {
-        let first = self.ask_leaf(member, shards, request, with_entries, deadline).await?;
+        let first = self.ask_leaf(member, shards, request, carried, deadline).await?;
         if first.incomplete.is_empty() {
             return Ok(first);
         }
         let others = shards.first().map_or(&[][..], |(_, entry)| &entry.old);
         let holds_all = |other: &Member| shards.iter().all(|(_, entry)| entry.old.contains(other));
         for other in others.iter().filter(|other| **other != member && holds_all(other)) {
-            let again = self.ask_leaf(*other, shards, request, with_entries, deadline).await;
+            let again = self.ask_leaf(*other, shards, request, carried, deadline).await;
             if let Ok(part) = again
                 && part.incomplete.is_empty()
             {
@@ -156,16 +150,12 @@ impl FanOut {
                     return Err(serde_json::from_str(&refusal.message).unwrap_or_else(unreadable));
                 }
                 Reason::Stale => {
-                    for shard in &refusal.shards {
-                        if let Ok(entry) = Entry::decode(&shard.entry) {
-                            self.view.adopt(Shard(shard.shard), &entry);
-                        }
-                    }
+                    self.view.learn_from(&refusal);
                     pending.failures.insert(format!("{name}: {}", refusal.message));
                     return Ok(());
                 }
-                Reason::NeedEntry if !pending.with_entries => {
-                    pending.with_entries = true;
+                Reason::NeedEntry if !needed(&refusal).is_subset(&pending.carried) => {
+                    pending.carried.extend(needed(&refusal));
                     return Ok(());
                 }
                 _ => {
@@ -210,8 +200,7 @@ impl Ask for FanOut {
             return Err(QueryError::new(QueryErrorKind::Unavailable, reason));
         }
         let total = shards.len();
-        let mut pending =
-            Pending { shards, tried: BTreeMap::new(), with_entries: false, failures: BTreeSet::new() };
+        let mut pending = Pending { shards, ..Pending::default() };
         let mut answer = Answer::default();
         while !pending.shards.is_empty() {
             let (leaves, hopeless) = self.assign(&pending);
@@ -224,12 +213,12 @@ impl Ask for FanOut {
                 }
                 answer.incomplete.push(missing(hopeless.len(), total, &pending));
             }
-            let with_entries = pending.with_entries;
+            let carried = &pending.carried.clone();
             let mut asked: FuturesUnordered<_> = (leaves.into_iter())
                 .map(|(member, shards)| {
                     let request = &request;
                     async move {
-                        let part = self.ask_replicas(member, &shards, request, with_entries, deadline).await;
+                        let part = self.ask_replicas(member, &shards, request, carried, deadline).await;
                         (member, shards, part)
                     }
                 })

@@ -4,6 +4,7 @@
 //! A copy that was interrupted starts again with a new snapshot: ids are compared anew, and segments that came whole
 //! before are found on disk and not asked for again.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use oteld_proto::node::{
 };
 use oteld_store::model::Shard;
 use oteld_store::segment::AppliedId;
-use oteld_store::{HeldIds, Position, ReplicaId as StoreReplicaId, SegmentOffer, StoreError};
+use oteld_store::{HeldIds, Prefix, SegmentOffer, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Streaming;
 use tracing::info;
@@ -80,7 +81,7 @@ pub struct CatchUp<'a, 'b> {
 /// A peer's pinned segments.
 struct Offered {
     snapshot: Bytes,
-    covered: Position,
+    covered: Prefix,
     segments: Vec<SegmentOffer>,
 }
 
@@ -91,12 +92,12 @@ impl CatchUp<'_, '_> {
     /// Those of the peer and of the store; another catch-up goes on where this one failed.
     pub async fn run(&mut self) -> Result<CaughtUp, TailError> {
         // Only shards whose entry is known can be asked about, so only they are answered for.
-        let entry_is_known = |shard: &Shard| self.tail.fence.entry(*shard).is_some();
-        self.tail.shards = self.tail.shards.iter().filter(|shard| entry_is_known(shard)).copied().collect();
+        self.tail.shards.retain(|shard, _| self.tail.fence.entry(*shard).is_some());
+        let shards: BTreeSet<Shard> = self.tail.shards.keys().copied().collect();
         let offered = self.offered().await?;
         let mut lacking = Vec::new();
         for offer in &offered.segments {
-            if self.lacks(&offered.snapshot, offer).await? {
+            if self.lacks(&offered.snapshot, offer, &shards).await? {
                 lacking.push(offer.clone());
             }
         }
@@ -111,13 +112,11 @@ impl CatchUp<'_, '_> {
                 "the peer's log no longer reaches back: copying segments with rows that this replica lacks"
             );
             self.copy(&offered.snapshot, &lacking, total).await?;
-            let installed = self.tail.store.install_received(lacking, &self.tail.shards).await;
+            let installed = self.tail.store.install_received(lacking, &shards).await;
             installed.map_err(store_failed)?;
             info!(peer = self.name, segments = caught_up.segments, bytes = total, "segments are installed");
         }
-        let peer = StoreReplicaId(self.tail.peer.0);
-        let advanced = self.tail.store.advance_cursor(peer, &self.tail.shards, offered.covered).await;
-        advanced.map_err(store_failed)?;
+        self.tail.advance(offered.covered).await?;
         Ok(caught_up)
     }
 
@@ -144,8 +143,13 @@ impl CatchUp<'_, '_> {
     }
 
     /// Whether a segment has parts of the shared shards that are not here.
-    async fn lacks(&mut self, snapshot: &Bytes, offer: &SegmentOffer) -> Result<bool, TailError> {
-        if !self.tail.store.may_want(offer, &self.tail.shards) {
+    async fn lacks(
+        &mut self,
+        snapshot: &Bytes,
+        offer: &SegmentOffer,
+        shards: &BTreeSet<Shard>,
+    ) -> Result<bool, TailError> {
+        if !self.tail.store.may_want(offer, shards) {
             return Ok(false);
         }
         let mut lacking = self.ids(snapshot, offer.id).await?;

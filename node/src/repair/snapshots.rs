@@ -212,6 +212,7 @@ fn offer_to_wire(offer: &SegmentOffer) -> SnapshotSegment {
         shards: offer.info.shards.iter().map(|shard| shard.0).collect(),
         tenants: offer.tenants.iter().map(|tenant| tenant.0.to_string()).collect(),
         checksum,
+        left: offer.left.iter().map(|shard| shard.0).collect(),
     }
 }
 
@@ -231,5 +232,6 @@ pub fn offer_from_wire(offer: &SnapshotSegment) -> Option<SegmentOffer> {
             checksum: offer.checksum,
         },
         tenants: offer.tenants.iter().map(|tenant| Tenant::new(tenant)).collect(),
+        left: offer.left.iter().copied().map(Shard).collect(),
     })
 }

@@ -1,7 +1,7 @@
 //! Tailing one peer: read its list of published parts, pull what is lacking, append it here, advance the cursor
 //! (PROTOCOL T1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,17 +9,17 @@ use oteld_cluster::ids::ReplicaId;
 use oteld_proto::node::node_client::NodeClient;
 use oteld_proto::node::refusal::Reason;
 use oteld_proto::node::{
-    Envelope, FetchRequest, Position as WirePosition, Refusal, TailEntry as WireEntry, TailRequest,
+    Envelope, FetchRequest, Position as WirePosition, Refusal, TailEntry as WireEntry, TailReply, TailRequest,
 };
 use oteld_store::batch::Batch;
 use oteld_store::model::{RequestId, Shard, Signal, Window};
-use oteld_store::{Position, ReplicaId as StoreReplicaId, Store, TailEntry};
+use oteld_store::{Position, Prefix, ReplicaId as StoreReplicaId, Store, TailEntry};
 use thiserror::Error;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use tracing::debug;
 
-use crate::rpc::fence::{Fence, carry, replica_bytes};
+use crate::rpc::fence::{Fence, envelope, needed, shard_epochs};
 
 /// Entries of a peer's list asked for at once.
 const ENTRIES_MAX: u32 = 4096;
@@ -61,29 +61,20 @@ pub struct Tail<'a> {
     pub store: &'a Store,
     pub fence: &'a Fence,
     pub peer: ReplicaId,
-    pub shards: BTreeSet<Shard>,
+    /// Each with the epoch since which this store is a replica of it.
+    pub shards: BTreeMap<Shard, u64>,
     pub client: NodeClient<Channel>,
-    /// Where the held prefix of the peer's log ends; queries wait on it.
-    pub held: &'a watch::Sender<Position>,
+    /// Counts advances of cursors; queries wait on it.
+    pub changes: &'a watch::Sender<u64>,
 }
 
 impl Tail<'_> {
     /// One exchange: everything that the peer's next page lists is durable here when this returns.
     pub async fn step(&mut self) -> Result<Progress, TailError> {
         let peer = StoreReplicaId(self.peer.0);
-        let envelope = self.envelope()?;
-        let after = self.shards.iter().map(|shard| self.store.cursor(peer, *shard)).min().unwrap_or_default();
-        self.held.send_if_modified(|held| std::mem::replace(held, after) != after);
-        let request = TailRequest {
-            envelope: Some(envelope),
-            after: Some(to_wire(after)),
-            entries_max: ENTRIES_MAX,
-            wait_ms_max: WAIT.as_millis() as u32,
-        };
-        let reply = self.client.tail(request).await?.into_inner();
-        if let Some(refusal) = reply.refusal {
-            return Err(TailError::Refused(refusal));
-        }
+        let cursors = self.shards.iter().map(|(shard, since)| self.store.cursor(peer, *shard, *since));
+        let after = cursors.min_by_key(Prefix::position).unwrap_or_default();
+        let reply = self.page(after).await?;
         let listed: Vec<TailEntry> = reply
             .entries
             .iter()
@@ -104,19 +95,44 @@ impl Tail<'_> {
             }
         }
         let covered = reply.covered.map(from_wire).unwrap_or(after);
-        if covered > after {
-            let advanced = self.store.advance_cursor(peer, &self.shards, covered).await;
-            advanced.map_err(|error| TailError::Append(error.to_string()))?;
-            self.held.send_if_modified(|held| std::mem::replace(held, covered) != covered);
+        if !after.covers(&covered) {
+            self.advance(covered).await?;
         }
         let full = reply.entries.len() >= ENTRIES_MAX as usize;
         Ok(if full { Progress::More } else { Progress::Level })
     }
 
+    /// Asks for what follows; entries go along where the peer lacks them.
+    async fn page(&mut self, after: Prefix) -> Result<TailReply, TailError> {
+        let mut carried = BTreeSet::new();
+        loop {
+            let request = TailRequest {
+                envelope: Some(self.envelope_with(&carried)?),
+                after: Some(to_wire(after)),
+                entries_max: ENTRIES_MAX,
+                wait_ms_max: WAIT.as_millis() as u32,
+            };
+            let reply = self.client.tail(request).await?.into_inner();
+            match reply.refusal {
+                Some(refusal) if !needed(&refusal).is_subset(&carried) => carried = needed(&refusal),
+                Some(refusal) => return Err(TailError::Refused(refusal)),
+                None => return Ok(reply),
+            }
+        }
+    }
+
+    /// Everything of the shards in the peer's log up to `to` is durable here.
+    pub(super) async fn advance(&self, to: Prefix) -> Result<(), TailError> {
+        let advanced = self.store.advance_cursor(StoreReplicaId(self.peer.0), &self.shards, to).await;
+        advanced.map_err(|error| TailError::Append(error.to_string()))?;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
     async fn lacking(&self, listed: &[TailEntry]) -> Result<Vec<WirePosition>, TailError> {
         let missing = self.store.missing_parts(listed).await;
         let missing = missing.map_err(|error| TailError::Append(error.to_string()))?;
-        Ok(missing.iter().map(|entry| to_wire(entry.position)).collect())
+        Ok(missing.iter().map(|entry| position_to_wire(entry.position)).collect())
     }
 
     async fn fetch(&mut self, positions: &[WirePosition]) -> Result<(), TailError> {
@@ -128,7 +144,7 @@ impl Tail<'_> {
             }
             let batch = Batch::parse(reply.batch).map_err(|error| TailError::Malformed(error.to_string()))?;
             let wanted: Vec<usize> = (0..batch.parts().len())
-                .filter(|index| self.shards.contains(&batch.parts()[*index].shard))
+                .filter(|index| self.shards.contains_key(&batch.parts()[*index].shard))
                 .collect();
             // A pulled part is a copy of what its peer accepted: it needs no fence of its own, only the store's
             // rules (A1 to A4), which make a repeat harmless; another body under the same id stays beside it.
@@ -140,16 +156,16 @@ impl Tail<'_> {
 
     /// Names every shard that is tailed: a cursor may advance only over shards that the peer was asked about.
     pub(super) fn envelope(&self) -> Result<Envelope, TailError> {
+        self.envelope_with(&BTreeSet::new())
+    }
+
+    fn envelope_with(&self, carried: &BTreeSet<Shard>) -> Result<Envelope, TailError> {
         let entry = |shard: &Shard| {
-            let entry = self.fence.entry(*shard).ok_or(TailError::NoEntry { shard: shard.0 })?;
-            Ok(carry(*shard, &entry))
+            Ok((*shard, self.fence.entry(*shard).ok_or(TailError::NoEntry { shard: shard.0 })?))
         };
-        Ok(Envelope {
-            cluster: Bytes::copy_from_slice(&self.fence.cluster().0.to_be_bytes()),
-            from_replica: replica_bytes(self.fence.me()),
-            to_replica: replica_bytes(self.peer),
-            shards: self.shards.iter().map(entry).collect::<Result<_, TailError>>()?,
-        })
+        let entries = self.shards.keys().map(entry).collect::<Result<BTreeMap<_, _>, TailError>>()?;
+        let shards = shard_epochs(&entries, carried);
+        Ok(envelope(self.fence.cluster(), Some(self.fence.me()), self.peer, shards))
     }
 }
 
@@ -169,7 +185,7 @@ impl TailError {
 /// One line of a replica's list as messages carry it.
 pub fn entry_to_wire(entry: &TailEntry) -> WireEntry {
     WireEntry {
-        position: Some(to_wire(entry.position)),
+        position: Some(position_to_wire(entry.position)),
         request: Bytes::copy_from_slice(&entry.request.0.to_be_bytes()),
         digest: entry.digest,
         shard: entry.shard.0,
@@ -180,7 +196,7 @@ pub fn entry_to_wire(entry: &TailEntry) -> WireEntry {
 
 fn entry_from_wire(entry: &WireEntry) -> Option<TailEntry> {
     Some(TailEntry {
-        position: from_wire(entry.position?),
+        position: position_from_wire(entry.position?),
         signal: Signal::from_code(entry.signal.try_into().ok()?)?,
         window: Window(entry.window),
         request: RequestId(u128::from_be_bytes(entry.request[..].try_into().ok()?)),
@@ -189,10 +205,19 @@ fn entry_from_wire(entry: &WireEntry) -> Option<TailEntry> {
     })
 }
 
-pub fn to_wire(position: Position) -> WirePosition {
-    WirePosition { boot: position.boot, n: position.n }
+fn position_to_wire(position: Position) -> WirePosition {
+    WirePosition { boot: position.boot, n: position.n, nonce: 0 }
 }
 
-pub fn from_wire(position: WirePosition) -> Position {
+/// The position of a part, as the store knows it.
+pub fn position_from_wire(position: WirePosition) -> Position {
     Position { boot: position.boot, n: position.n }
+}
+
+pub fn to_wire(prefix: Prefix) -> WirePosition {
+    WirePosition { boot: prefix.boot, n: prefix.n, nonce: prefix.nonce }
+}
+
+pub fn from_wire(prefix: WirePosition) -> Prefix {
+    Prefix { boot: prefix.boot, nonce: prefix.nonce, n: prefix.n }
 }

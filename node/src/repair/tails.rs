@@ -1,4 +1,4 @@
-//! All the peers that this store tails: one task each, started and stopped as the shard map says.
+//! All the peers that this store tails: a task for each lane of shards, started and stopped as the shard map says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use oteld_cluster::ids::{NodeId, ReplicaId};
-use oteld_cluster::shard_map::Entry;
 use oteld_env::Env;
+use oteld_proto::node::Refusal;
 use oteld_store::model::Shard;
-use oteld_store::{Position, Store, StoreError};
+use oteld_store::{Prefix, ReplicaId as StoreReplicaId, Store, StoreError};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::catch_up::{self, CatchUp};
+use super::lanes::{Arrangement, Memberships, arrange};
 use super::tail::{Progress, Tail, TailError};
 use crate::rpc::fence::Fence;
 use crate::rpc::peers::Peers;
@@ -27,13 +28,19 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Another replica of some of this store's shards.
-#[derive(Clone)]
 struct Peer {
     node: NodeId,
-    shards: BTreeSet<Shard>,
+    lanes: Vec<Lane>,
+}
+
+/// Shards of a peer that are tailed together, by one task.
+#[derive(Clone)]
+struct Lane {
+    shards: Memberships,
     stop: CancellationToken,
-    held: watch::Receiver<Position>,
-    /// Whether the last exchange showed that there is more to pull.
+    /// Whether the last exchange showed that all of the peer's log is held.
+    level: Arc<AtomicBool>,
+    /// Whether it showed that there is more to pull.
     behind: Arc<AtomicBool>,
 }
 
@@ -48,6 +55,8 @@ pub struct Tails {
     /// Held while segments of a peer are copied: what comes from one need not come from the next.
     catching_up: tokio::sync::Mutex<()>,
     progress: catch_up::Progress,
+    /// Counts advances of cursors and changes of the lanes, for those who wait for either.
+    changes: watch::Sender<u64>,
 }
 
 impl Tails {
@@ -70,39 +79,47 @@ impl Tails {
             peers: RwLock::default(),
             catching_up: tokio::sync::Mutex::default(),
             progress: catch_up::Progress::default(),
+            changes: watch::Sender::new(0),
         });
         let following = tails.clone();
         spawn.spawn(async move {
             stop.run_until_cancelled(following.follow()).await;
-            for peer in std::mem::take(&mut *following.peers.write()).into_values() {
-                peer.stop.cancel();
-            }
+            let peers = std::mem::take(&mut *following.peers.write());
+            peers.values().flat_map(|peer| &peer.lanes).for_each(|lane| lane.stop.cancel());
         });
         tails
     }
 
-    /// Waits until this store durably holds what `peer`'s log has of `shards` up to `position`; false when it does
-    /// not by `deadline`, or does not tail all of `shards` yet.
+    /// Waits until this store durably holds what `peer`'s log has of `shards` up to the end of `prefix`; false when
+    /// it does not by `deadline`.
     pub async fn await_held(
         &self,
         peer: ReplicaId,
         shards: &BTreeSet<Shard>,
-        position: Position,
+        prefix: &Prefix,
         deadline: Instant,
     ) -> bool {
-        let held = self
-            .peers
-            .read()
-            .get(&peer)
-            .filter(|peer| shards.is_subset(&peer.shards))
-            .map(|p| p.held.clone());
-        let Some(mut held) = held else { return false };
-        matches!(timeout_at(deadline, held.wait_for(|held| *held >= position)).await, Ok(Ok(_)))
+        let mut changes = self.changes.subscribe();
+        let is_held = changes.wait_for(|_| self.is_held(peer, shards, prefix));
+        matches!(timeout_at(deadline, is_held).await, Ok(Ok(_)))
+    }
+
+    /// Whether this store durably holds what `peer`'s log has of `shards` up to the end of `prefix`, and says so as
+    /// the replica that it is now.
+    pub fn is_held(&self, peer: ReplicaId, shards: &BTreeSet<Shard>, prefix: &Prefix) -> bool {
+        let peers = self.peers.read();
+        let Some(peer_lanes) = peers.get(&peer).map(|peer| &peer.lanes) else { return false };
+        shards.iter().all(|shard| {
+            let since = peer_lanes.iter().find_map(|lane| lane.shards.get(shard));
+            since
+                .is_some_and(|since| self.store.cursor(StoreReplicaId(peer.0), *shard, *since).covers(prefix))
+        })
     }
 
     /// Whether some peer that can be reached has much that this store lacks.
     pub fn is_catching_up(&self) -> bool {
-        self.peers.read().values().any(|peer| peer.behind.load(Ordering::Relaxed))
+        let peers = self.peers.read();
+        peers.values().flat_map(|peer| &peer.lanes).any(|lane| lane.behind.load(Ordering::Relaxed))
     }
 
     /// Of the segments that are being copied: bytes that came, and bytes in all.
@@ -137,47 +154,65 @@ impl Tails {
 
     fn adjust(self: &Arc<Self>) {
         let me = self.fence.me();
-        let mut wanted: BTreeMap<ReplicaId, (NodeId, BTreeSet<Shard>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<ReplicaId, (NodeId, Memberships)> = BTreeMap::new();
         for (shard, entry) in self.fence.entries() {
-            if entry.has(me) {
-                for member in entry.members().into_iter().filter(|member| member.replica != me) {
-                    let shared = wanted.entry(member.replica).or_insert((member.node, BTreeSet::new()));
-                    shared.1.insert(shard);
-                }
+            let members = entry.members();
+            let Some(own) = members.iter().find(|member| member.replica == me) else { continue };
+            for member in members.iter().filter(|member| member.replica != me) {
+                let shared = wanted.entry(member.replica).or_insert((member.node, Memberships::new()));
+                shared.1.insert(shard, own.since_epoch.0);
             }
         }
         let mut peers = self.peers.write();
         peers.retain(|replica, peer| {
-            let stays = wanted.get(replica).is_some_and(|(_, shards)| *shards == peer.shards);
+            let stays = wanted.contains_key(replica);
             if !stays {
-                peer.stop.cancel();
+                peer.lanes.iter().for_each(|lane| lane.stop.cancel());
             }
             stays
         });
         for (replica, (node, shards)) in wanted {
-            peers.entry(replica).or_insert_with(|| self.start_peer(replica, node, shards));
+            let new_peer = || Peer { node, lanes: Vec::new() };
+            let peer = peers.entry(replica).or_insert_with(new_peer);
+            let level = |lane: &Lane| lane.level.load(Ordering::Relaxed);
+            let running: Vec<_> = peer.lanes.iter().map(|lane| (&lane.shards, level(lane))).collect();
+            let Arrangement { keep, start } = arrange(&shards, &running);
+            let mut keep = keep.into_iter();
+            peer.lanes.retain(|lane| {
+                let stays = keep.next().unwrap_or(false);
+                if !stays {
+                    lane.stop.cancel();
+                }
+                stays
+            });
+            for shards in start {
+                let lane = self.start_lane(replica, peer.node, shards);
+                peer.lanes.push(lane);
+            }
         }
+        drop(peers);
+        self.changes.send_modify(|count| *count += 1);
     }
 
-    fn start_peer(self: &Arc<Self>, replica: ReplicaId, node: NodeId, shards: BTreeSet<Shard>) -> Peer {
+    fn start_lane(self: &Arc<Self>, replica: ReplicaId, node: NodeId, shards: Memberships) -> Lane {
         let stop = CancellationToken::new();
-        let (sender, held) = watch::channel(Position::default());
-        let peer = Peer { node, shards, stop: stop.clone(), held, behind: Arc::default() };
-        let (tails, task_peer) = (self.clone(), peer.clone());
+        let lane = Lane { shards, stop: stop.clone(), level: Arc::default(), behind: Arc::default() };
+        let (tails, task_lane) = (self.clone(), lane.clone());
         self.env.tasks.spawn(async move {
-            stop.run_until_cancelled(tails.run_peer(replica, task_peer, sender)).await;
+            stop.run_until_cancelled(tails.run_lane(replica, node, task_lane)).await;
         });
-        peer
+        lane
     }
 
-    async fn run_peer(&self, replica: ReplicaId, peer: Peer, held: watch::Sender<Position>) {
+    async fn run_lane(&self, replica: ReplicaId, node: NodeId, lane: Lane) {
         let mut pause = RETRY_PAUSE;
         let mut said_lost = false;
         // A replica that lost data may say nothing under its name any more, so nobody needs what it would pull.
         while self.store.lost().is_none() {
-            match self.step(replica, &peer, &held).await {
+            match self.step(replica, node, &lane).await {
                 Ok(progress) => {
-                    peer.behind.store(progress == Progress::More, Ordering::Relaxed);
+                    lane.behind.store(progress == Progress::More, Ordering::Relaxed);
+                    lane.level.store(progress == Progress::Level, Ordering::Relaxed);
                     pause = RETRY_PAUSE;
                 }
                 Err(error) => {
@@ -197,27 +232,23 @@ impl Tails {
     }
 
     /// One exchange with a peer, by its log or, where that does not reach back, by a snapshot.
-    async fn step(
-        &self,
-        replica: ReplicaId,
-        peer: &Peer,
-        held: &watch::Sender<Position>,
-    ) -> Result<Progress, TailError> {
+    async fn step(&self, replica: ReplicaId, node: NodeId, lane: &Lane) -> Result<Progress, TailError> {
         let unknown = || TailError::Append("its address is not known".into());
-        let address = self.view.address(peer.node).ok_or_else(unknown)?;
+        let address = self.view.address(node).ok_or_else(unknown)?;
         let mut tail = Tail {
             store: &self.store,
             fence: &self.fence,
             peer: replica,
-            shards: peer.shards.clone(),
+            shards: lane.shards.clone(),
             client: self.connections.client(&address),
-            held,
+            changes: &self.changes,
         };
         match tail.step().await {
             Err(error) if error.is_below_start() => {}
             stepped => return stepped,
         }
-        peer.behind.store(true, Ordering::Relaxed);
+        lane.behind.store(true, Ordering::Relaxed);
+        lane.level.store(false, Ordering::Relaxed);
         let _one_at_a_time = self.catching_up.lock().await;
         let name = self.view.name_of(replica);
         let mut catch_up = CatchUp { env: &self.env, tail: &mut tail, name: &name, progress: &self.progress };
@@ -228,15 +259,8 @@ impl Tails {
         outcome.map(|_| Progress::More)
     }
 
-    async fn learn_from(&self, refusal: &oteld_proto::node::Refusal) {
-        let mut entries = BTreeMap::new();
-        for shard in &refusal.shards {
-            if let Ok(entry) = Entry::decode(&shard.entry) {
-                self.view.adopt(Shard(shard.shard), &entry);
-                entries.insert(Shard(shard.shard), entry);
-            }
-        }
-        if let Err(error) = self.fence.learn(&entries).await {
+    async fn learn_from(&self, refusal: &Refusal) {
+        if let Err(error) = self.fence.learn(&self.view.learn_from(refusal)).await {
             warn!(%error, "cannot make shard entries of a peer durable");
         }
     }

@@ -1,7 +1,7 @@
 //! The fence of a storage node: what it knows of its shards, durably, and what a message is worth against it
 //! (PROTOCOL E1 to E4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -199,13 +199,48 @@ impl Inner {
     }
 }
 
+/// The envelope of a message; a front has no replica id.
+pub fn envelope(
+    cluster: ClusterId,
+    from: Option<ReplicaId>,
+    to: ReplicaId,
+    shards: Vec<ShardEpoch>,
+) -> Envelope {
+    Envelope {
+        cluster: Bytes::copy_from_slice(&cluster.0.to_be_bytes()),
+        from_replica: from.map(replica_bytes).unwrap_or_default(),
+        to_replica: replica_bytes(to),
+        shards,
+    }
+}
+
+/// What a message says of its shards: their epochs, and the whole entries of those that its receiver asked for.
+pub fn shard_epochs<'a>(
+    entries: impl IntoIterator<Item = (&'a Shard, &'a Entry)>,
+    carried: &BTreeSet<Shard>,
+) -> Vec<ShardEpoch> {
+    let shard_epoch = |(shard, entry): (&Shard, &Entry)| match carried.contains(shard) {
+        true => carry(*shard, entry),
+        false => mention(*shard, entry),
+    };
+    entries.into_iter().map(shard_epoch).collect()
+}
+
+/// Shards whose entries the refusing replica wants with the next message.
+pub fn needed(refusal: &Refusal) -> BTreeSet<Shard> {
+    match refusal.reason() {
+        Reason::NeedEntry => refusal.shards.iter().map(|shard| Shard(shard.shard)).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
 /// An entry as messages carry it.
 pub fn carry(shard: Shard, entry: &Entry) -> ShardEpoch {
     ShardEpoch { shard: shard.0, epoch: entry.epoch.0, entry: Bytes::from(entry.encode()) }
 }
 
 /// An epoch as messages carry it when the receiver should have the entry.
-pub fn mention(shard: Shard, entry: &Entry) -> ShardEpoch {
+fn mention(shard: Shard, entry: &Entry) -> ShardEpoch {
     ShardEpoch { shard: shard.0, epoch: entry.epoch.0, entry: Bytes::new() }
 }
 

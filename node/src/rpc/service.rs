@@ -11,12 +11,13 @@ use oteld_env::Env;
 use oteld_proto::node::node_server::{Node, NodeServer};
 use oteld_proto::node::refusal::Reason;
 use oteld_proto::node::{
-    AppendReply, AppendRequest, CheckReply, CheckRequest, Envelope, FetchReply, FetchRequest, HoldReply,
-    HoldRequest, LeafReply, LeafRequest, Refusal, SnapshotFileReply, SnapshotFileRequest, SnapshotIdsReply,
-    SnapshotIdsRequest, SnapshotReply, SnapshotRequest, StatusReply, StatusRequest, TailReply, TailRequest,
+    AppendReply, AppendRequest, CheckReply, CheckRequest, Envelope, FenceReply, FenceRequest, FetchReply,
+    FetchRequest, HoldReply, HoldRequest, HoldsReply, HoldsRequest, LeafReply, LeafRequest, Refusal,
+    SnapshotFileReply, SnapshotFileRequest, SnapshotIdsReply, SnapshotIdsRequest, SnapshotReply,
+    SnapshotRequest, StatusReply, StatusRequest, TailReply, TailRequest,
 };
 use oteld_store::model::Shard;
-use oteld_store::{Position, Store, TailError};
+use oteld_store::{Prefix, Store, TailError};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,8 +29,9 @@ use super::peers::MESSAGE_BYTES_MAX;
 use crate::admin::own::OwnStatusSource;
 use crate::read::complete::COMPLETE_WAIT_MAX;
 use crate::read::leaf::Leaf;
+use crate::repair::moves::ask::{answer_fence, answer_holds};
 use crate::repair::snapshots::Snapshots;
-use crate::repair::tail::{entry_to_wire, from_wire, to_wire};
+use crate::repair::tail::{entry_to_wire, from_wire, position_from_wire, to_wire};
 use crate::repair::tails::Tails;
 use crate::write::append::Appender;
 
@@ -90,9 +92,9 @@ impl NodeService {
             Ok(page) => page,
             Err(error) => return Err(self.cannot_tail(error, after, &envelope).await),
         };
-        if page.entries.is_empty() && page.covered <= after {
+        if page.entries.is_empty() && after.covers(&page.covered) {
             let wait = Duration::from_millis(request.wait_ms_max.into());
-            let _ = timeout(wait, store.wait_position_beyond(after)).await;
+            let _ = timeout(wait, store.wait_position_beyond(after.position())).await;
             page = match store.tail(after, &shards, entries_max) {
                 Ok(page) => page,
                 Err(error) => return Err(self.cannot_tail(error, after, &envelope).await),
@@ -103,7 +105,7 @@ impl NodeService {
     }
 
     /// Refuses to tail. A member's cursor beyond the end of the log proves that synced data was lost here (LOSS).
-    async fn cannot_tail(&self, error: TailError, after: Position, envelope: &Envelope) -> Refusal {
+    async fn cannot_tail(&self, error: TailError, after: Prefix, envelope: &Envelope) -> Refusal {
         let reason = match error {
             TailError::BelowStart { .. } => Reason::BelowStart,
             TailError::BeyondEnd { .. } => Reason::BeyondEnd,
@@ -142,12 +144,15 @@ impl NodeService {
     }
 
     async fn held(&self, request: HoldRequest) -> Result<(), Refusal> {
-        let (sender, shards) = self.admitted(request.envelope).await?;
+        let (sender, shards) = self.admitted(request.envelope.clone()).await?;
         let position = request.position.map(from_wire).unwrap_or_default();
         let sender =
             sender.ok_or_else(|| refuse(Reason::Malformed, "hold without a sending replica".into()))?;
         let deadline = Instant::now() + COMPLETE_WAIT_MAX;
-        if self.parts()?.tails.await_held(sender, &shards, position, deadline).await {
+        if self.parts()?.tails.await_held(sender, &shards, &position, deadline).await {
+            // Still at the same epochs: what came only after a fence was raised here is not among the positions that
+            // the move's newcomers must hold, and must not be shown (R3: any STALE restarts).
+            self.admitted(request.envelope).await?;
             return Ok(());
         }
         Err(refuse(Reason::NotReady, "could not pull the sender's rows in time".into()))
@@ -201,7 +206,7 @@ impl Node for NodeService {
         let refused = |refusal| FetchReply { refusal: Some(refusal), ..FetchReply::default() };
         let fetched = async {
             self.admitted(envelope).await?;
-            let positions: Vec<_> = positions.into_iter().map(from_wire).collect();
+            let positions: Vec<_> = positions.into_iter().map(position_from_wire).collect();
             let batches = self.parts()?.store.read_parts(&positions).await;
             batches.map_err(|error| refuse(Reason::Internal, error.to_string()))
         };
@@ -269,7 +274,7 @@ impl Node for NodeService {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckReply>, Status> {
         let checked = async {
             self.admitted(request.into_inner().envelope).await?;
-            Ok(self.parts()?.store.position())
+            Ok(self.parts()?.store.published())
         };
         let reply = match checked.await {
             Ok(position) => CheckReply { refusal: None, position: Some(to_wire(position)) },
@@ -281,6 +286,24 @@ impl Node for NodeService {
     async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldReply>, Status> {
         let refusal = self.held(request.into_inner()).await.err();
         Ok(Response::new(HoldReply { refusal }))
+    }
+
+    async fn fence(&self, request: Request<FenceRequest>) -> Result<Response<FenceReply>, Status> {
+        let answered = async {
+            let StorageParts { store, fence, .. } = self.parts()?;
+            answer_fence(store, fence, request.into_inner()).await
+        };
+        let refused = |refusal| FenceReply { refusal: Some(refusal), ..FenceReply::default() };
+        Ok(Response::new(answered.await.unwrap_or_else(refused)))
+    }
+
+    async fn holds(&self, request: Request<HoldsRequest>) -> Result<Response<HoldsReply>, Status> {
+        let answered = async {
+            let StorageParts { store, fence, tails, .. } = self.parts()?;
+            answer_holds(store, fence, tails, request.into_inner()).await
+        };
+        let refused = |refusal| HoldsReply { refusal: Some(refusal), ..HoldsReply::default() };
+        Ok(Response::new(answered.await.unwrap_or_else(refused)))
     }
 
     async fn leaf(&self, request: Request<LeafRequest>) -> Result<Response<Self::LeafStream>, Status> {

@@ -4,6 +4,7 @@ pub mod listener;
 pub mod health;
 pub mod readings;
 mod front;
+mod set_aside;
 mod storage;
 pub mod retention;
 
@@ -30,6 +31,8 @@ use self::health::Readiness;
 use self::readings::OwnReadings;
 use crate::admin::gather::Gatherer;
 use crate::config::{Config, Role};
+use crate::repair::moves::ask::Asker;
+use crate::repair::moves::driver::Driver;
 use crate::rpc::peers::Peers;
 use crate::rpc::service::{NodeService, StorageParts};
 use crate::telemetry::readings::Source;
@@ -190,6 +193,21 @@ impl Node {
         let _ = readiness.wait_for(Result::is_ok).await;
     }
 
+    /// Whether the store has lost synced data.
+    pub fn is_lost(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.lost().is_some())
+    }
+
+    /// Waits until the store has lost synced data; a restart of the node sets it aside and goes on with an empty one.
+    pub async fn lost(&self) {
+        match &self.store {
+            Some(store) => {
+                store.until_lost().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
     /// Why the node is not ready, if it is not.
     pub fn readiness(&self) -> Readiness {
         self.readiness.borrow().clone()
@@ -237,6 +255,11 @@ struct Startup {
 impl Startup {
     async fn run(self) {
         let stop = self.stop.clone();
+        if self.config.has(Role::Meta) {
+            let asker = Asker { view: self.view.clone(), connections: self.peers.clone() };
+            let driver = Driver { env: self.env.clone(), meta: self.meta.clone(), asker };
+            self.env.tasks.spawn(stop.clone().run_until_cancelled_owned(driver.run()));
+        }
         stop.run_until_cancelled(self.join()).await;
     }
 

@@ -172,6 +172,12 @@ fn store_readings(store: &Store, readings: &mut Vec<Reading>) {
             "Segments copied from peers whose logs no longer reached back.",
             status.segments_installed,
         ),
+        (
+            "oteld.store.shards_left",
+            "{shard}",
+            "Shards whose rows were deleted here after they moved to other stores.",
+            status.shards_left,
+        ),
         ("oteld.store.wal_groups", "{group}", "Groups synced to the WAL.", status.wal_groups),
     ] {
         readings.push(Reading::counter(name, unit, help, value));

@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::retention;
+use super::set_aside::{self, LOST_MAX, StoreDirs};
 use crate::config::StorageConfig;
 use crate::read::complete::Completer;
 use crate::read::leaf::Leaf;
+use crate::repair::moves::leaver;
 use crate::repair::snapshots::Snapshots;
 use crate::repair::tails::Tails;
 use crate::rpc::fence::Fence;
@@ -36,24 +38,52 @@ pub(super) enum JoinError {
     Store(#[from] oteld_store::StoreError),
 }
 
-/// Opens the store of a node; its replica id is born with the directory.
+/// Opens the store of a node; its replica id is born with the directory. A store that lost synced data is set aside
+/// and an empty one opened in its place, which has another id: the leader moves the shards of the lost one to it.
 pub(super) async fn open(env: &Env, data_dir: &Path, config: &StorageConfig) -> Result<Store, OpenError> {
-    let options = StoreOptions {
-        dir: data_dir.join("store"),
-        memtable_bytes_max: config.memtable_bytes_max,
-        min_free_bytes: config.min_free_bytes,
-        wal_keep_bytes: config.wal_keep_bytes,
-        ..StoreOptions::default()
-    };
-    match Store::open(env.clone(), options.clone()).await {
-        Err(OpenError::Loss { what }) => {
+    loop {
+        let (disk, data_dir) = (env.disk.clone(), data_dir.to_owned());
+        let find = move || {
+            disk.create_dir_all(&data_dir)?;
+            set_aside::find(&*disk, &data_dir)
+        };
+        let dirs = env.tasks.blocking(find).await;
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |source| OpenError::Io { what, source }
+        };
+        let StoreDirs { current, lost } = dirs.map_err(io("cannot look for the store's directory"))?;
+        let options = StoreOptions {
+            dir: current.clone(),
+            memtable_bytes_max: config.memtable_bytes_max,
+            min_free_bytes: config.min_free_bytes,
+            wal_keep_bytes: config.wal_keep_bytes,
+            ..StoreOptions::default()
+        };
+        let failed = match Store::open(env.clone(), options.clone()).await {
+            Ok(store) => return Ok(store),
+            Err(failed) => failed,
+        };
+        let Some(what) = set_aside::loss(&failed) else { return Err(failed) };
+        if lost.len() >= LOST_MAX {
+            error!(
+                store = %current.display(),
+                what,
+                "this store lost data and is not replaced, since {LOST_MAX} others were before and are kept: find out \
+                 why, remove what is not needed of the directories with a file LOST, and restart"
+            );
             // The node's other roles go on, and whoever asks for its rows is told why there are none.
-            let store = Store::open_lost(env.clone(), options.clone(), &what).await?;
-            let reason = store.lost().unwrap_or(what);
-            error!(store = %options.dir.display(), reason, "this node cannot serve storage");
-            Ok(store)
+            return Store::open_lost(env.clone(), options, &what).await;
         }
-        opened => opened,
+        error!(
+            store = %current.display(),
+            what,
+            "this store lost data that was synced: its directory is set aside, and the node goes on with an empty \
+             one, as a new replica that gets its shards from the others"
+        );
+        let disk = env.disk.clone();
+        let set_aside = move || set_aside::set_aside(&*disk, &current, &what);
+        env.tasks.blocking(set_aside).await.map_err(io("cannot set the store's directory aside"))?;
     }
 }
 
@@ -80,7 +110,10 @@ pub(super) async fn join(
     env.tasks.spawn(stop.clone().run_until_cancelled_owned(following));
     let fence = Arc::new(Fence::open(env.tasks, store.clone(), cluster)?);
     let appender = Appender::new(store.clone(), fence.clone());
-    let tails = Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop);
+    let tails =
+        Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop.clone());
+    let leaving = leaver::run(store.clone(), fence.clone());
+    env.tasks.spawn(async move { stop.run_until_cancelled_owned(leaving).await });
     let completer = Completer {
         store: store.clone(),
         fence: fence.clone(),

@@ -27,6 +27,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Node {
     name: String,
     config: PathBuf,
+    data: PathBuf,
     log: PathBuf,
     address: Front,
     process: Option<Process>,
@@ -41,6 +42,16 @@ impl Node {
     /// SIGKILL; its directory stays.
     pub(crate) fn kill(&mut self) {
         self.process.take().unwrap_or_else(|| panic!("{} does not run", self.name)).kill();
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Removes all that it has on disk.
+    pub(crate) fn wipe(&self) {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        std::fs::remove_dir_all(&self.data).unwrap();
     }
 
     /// What it printed since it was started last.
@@ -93,7 +104,7 @@ impl Cluster {
             );
             std::fs::write(&config, text).unwrap();
             let log = dir.path().join(format!("{name}.log"));
-            Node { name, config, log, address: Front::at(query, grpc, http), process: None }
+            Node { name, config, data, log, address: Front::at(query, grpc, http), process: None }
         };
         let storage = ["a", "b", "c"].iter().enumerate();
         let storage =
@@ -135,14 +146,23 @@ impl Cluster {
 
     /// Waits until front 1 gives this verdict on the cluster.
     pub(crate) async fn verdict(&self, wanted: Verdict) -> ClusterStatus {
+        self.status_until(&format!("the cluster is {wanted:?}"), |status| status.verdict == wanted).await
+    }
+
+    /// Waits until front 1 shows a status that `is_so`.
+    pub(crate) async fn status_until(
+        &self,
+        what: &str,
+        is_so: impl Fn(&ClusterStatus) -> bool,
+    ) -> ClusterStatus {
         let url = format!("{}{CLUSTER_STATUS_PATH}", self.front(1).query);
-        until(&format!("the cluster is {wanted:?}"), async || {
+        until(what, async || {
             let response = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
             let status: ClusterStatus = response.json().await.map_err(|error| error.to_string())?;
-            if status.verdict == wanted {
+            if is_so(&status) {
                 Ok(status)
             } else {
-                Err(format!("{:?} {:?}", status.verdict, status.reasons))
+                Err(format!("{:?} {:?} {:?}", status.verdict, status.reasons, status.shards))
             }
         })
         .await

@@ -5,6 +5,7 @@
 
 mod dev;
 mod faults;
+mod moves;
 mod restart;
 mod retries;
 mod signals;

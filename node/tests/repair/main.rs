@@ -5,6 +5,11 @@
 
 mod world;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oteld_cluster::command::{Applied, Command};
+use oteld_cluster::ids::{Epoch, MoveId, ShardId};
 use world::{Cluster, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,15 +37,12 @@ async fn a_node_that_was_away_for_longer_than_the_logs_of_its_peers_catches_up_b
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_lost_synced_data_says_so_and_serves_nobody_while_the_others_go_on() {
+async fn a_store_that_was_set_back_is_found_out_and_replaced() {
     let mut cluster = Cluster::start().await;
     cluster.write(5).await;
     let store = cluster.stop_storage(2).await;
     let older = store.with_file_name("older");
     world::copy_dir(&store, &older);
-    // Two boots that the older state knows nothing of.
-    cluster.start_storage(2).await;
-    cluster.stop_storage(2).await;
     cluster.start_storage(2).await;
     cluster.write(5).await;
     // A quorum without the first node: the second one holds the third one's log up to here.
@@ -50,17 +52,105 @@ async fn a_node_that_lost_synced_data_says_so_and_serves_nobody_while_the_others
     cluster.stop_storage(2).await;
     std::fs::remove_dir_all(&store).unwrap();
     std::fs::rename(&older, &store).unwrap();
+    // It takes the number of the boot that it knows nothing of.
     cluster.start_storage_unready(2).await;
-    let says =
-        |text: &str| text.contains("data that was synced is missing") && text.contains("Move the store's");
+    let says = |text: &str| text.contains("data that was synced is missing");
     wait_until("it says that it lost data", async || says(&cluster.readiness(2).await)).await;
     cluster.write(5).await;
     wait_until("the others answer", async || cluster.counted().await == Some(cluster.written)).await;
-    // After a restart too.
+    // The process starts again by itself; here the test does it.
     cluster.stop_storage(2).await;
-    cluster.start_storage_unready(2).await;
-    wait_until("it still says so", async || says(&cluster.readiness(2).await)).await;
+    cluster.start_storage(2).await;
+    let why = std::fs::read_to_string(store.join("LOST")).unwrap();
+    assert!(why.contains("holds this log"), "{why}");
+    heals(cluster, store.with_file_name("store-2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_with_a_damaged_log_is_replaced() {
+    let mut cluster = Cluster::start().await;
+    cluster.write(20).await;
+    let store = cluster.stop_storage(2).await;
+    let mut logs: Vec<_> =
+        std::fs::read_dir(store.join("wal")).unwrap().map(|file| file.unwrap().path()).collect();
+    logs.sort();
+    let newest = logs.pop().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    bytes[200..300].fill(0xff);
+    std::fs::write(&newest, bytes).unwrap();
+    cluster.start_storage(2).await;
     cluster.write(5).await;
-    wait_until("the others answer", async || cluster.counted().await == Some(cluster.written)).await;
+    heals(cluster, store.with_file_name("store-2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_store_is_filled_by_snapshots() {
+    let mut cluster = Cluster::start().await;
+    while cluster.reading(0, "oteld.store.flushes") < 2 || cluster.reading(1, "oteld.store.flushes") < 2 {
+        cluster.write(20).await;
+    }
+    let store = cluster.stop_storage(2).await;
+    std::fs::remove_dir_all(&store).unwrap();
+    cluster.start_storage(2).await;
+    cluster.write(5).await;
+    heals(cluster, store).await;
+}
+
+/// The third node's shards come to the store that it has now, which lacks nothing in the end.
+async fn heals(mut cluster: Cluster, store: PathBuf) {
+    wait_until("the cluster is healthy", async || cluster.is_healthy().await).await;
+    cluster.write(5).await;
+    // With one of the others away, every shard's quorum needs the new one.
+    cluster.stop_storage(0).await;
+    cluster.write(5).await;
+    wait_until("the counts are exact", async || cluster.counted().await == Some(cluster.written)).await;
+    cluster.stop_storage(2).await;
+    assert_eq!(world::stored_rows(&store).await, cluster.written);
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_move_leaves_nothing_and_a_finished_one_moves_the_rows() {
+    let mut cluster = Cluster::with_replicas(2).await;
+    cluster.write(40).await;
+    let stores = cluster.stores().await;
+    let shard = cluster.shards().await.remove(0);
+    let old: Vec<String> = shard.replicas.iter().map(|replica| replica.node.clone()).collect();
+    let newcomer = stores.keys().find(|name| !old.contains(name)).unwrap().clone();
+    let new = vec![stores[&old[0]], stores[&newcomer]];
+    let index = |name: &str| name.rsplit('-').next().unwrap().parse::<usize>().unwrap() - 1;
+    let start =
+        |epoch, id| Command::StartMove { shard: ShardId(0), expect: Epoch(epoch), id, new: new.clone() };
+    let epoch = shard.epoch;
+    // The third round is not cancelled.
+    for round in 0..3 {
+        let (id, at) = (MoveId(u128::from(round) + 1), epoch + 2 * round);
+        assert_eq!(cluster.propose(start(at, id)).await, Ok(Applied::Epoch(Epoch(at + 1))));
+        if round < 2 {
+            let cancel = Command::CancelMove { shard: ShardId(0), expect: Epoch(at + 1), id };
+            let cancelled = cluster.propose(cancel).await;
+            assert_eq!(cancelled, Ok(Applied::Epoch(Epoch(at + 2))), "it had no time to finish");
+        }
+        cluster.write(5).await;
+        wait_until("the move is over", async || cluster.shards().await[0].epoch == at + 2).await;
+        wait_until("the counts are exact", async || cluster.counted().await == Some(cluster.written)).await;
+    }
+    let holders: Vec<String> =
+        cluster.shards().await[0].replicas.iter().map(|replica| replica.node.clone()).collect();
+    assert_eq!(holders, [old[0].clone(), newcomer.clone()]);
+    let leaver = old[1].clone();
+    wait_until("the leaver deleted its rows", async || {
+        cluster.reading(index(&leaver), "oteld.store.shards_left") > 0
+    })
+    .await;
+    cluster.write(5).await;
+    wait_until("the counts are exact", async || cluster.counted().await == Some(cluster.written)).await;
+    let mut rows = BTreeMap::new();
+    for name in stores.keys() {
+        let dir = cluster.stop_storage(index(name)).await;
+        rows.insert(name.clone(), world::stored_rows_of(&dir, 0..1).await);
+    }
+    cluster.stop_front().await;
+    assert!(rows[&newcomer] > 0, "the shard has rows");
+    assert_eq!((rows[&leaver], rows[&newcomer]), (0, rows[&old[0]]));
 }

@@ -1,6 +1,6 @@
 //! Three storage nodes with the meta role and a front, in this process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,15 @@ use std::time::Duration;
 
 use oteld::config::{Config, ListenConfig, MetaConfig, NodeConfig, Role, StorageConfig};
 use oteld::server::Node;
+use oteld_client::admin::{
+    CLUSTER_STATUS_PATH, ClusterStatus, NODES_PATH, NodeStatus, SHARDS_PATH, ShardStatus, Verdict,
+};
+use oteld_cluster::command::{Applied, Command, Rejected};
+use oteld_cluster::ids::{NodeId, ReplicaId};
 use oteld_env::Env;
+use oteld_proto::meta::ProposeRequest;
+use oteld_proto::meta::meta_client::MetaClient;
+use oteld_proto::meta::propose_reply::Outcome;
 use oteld_store::model::{Shard, Tenant};
 use oteld_store::scan::{Order, Scan, ScanBudget, ScanScope};
 use oteld_store::{Store, StoreOptions};
@@ -27,6 +35,7 @@ pub(crate) struct Cluster {
     storage: Vec<Option<Node>>,
     front: Option<Node>,
     client: reqwest::Client,
+    replicas: u32,
     requests: u64,
     /// Rows that were acknowledged.
     pub(crate) written: u64,
@@ -34,12 +43,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Cluster {
+        Cluster::with_replicas(3).await
+    }
+
+    /// With so many replicas of each shard on the three nodes.
+    pub(crate) async fn with_replicas(replicas: u32) -> Cluster {
         let mut cluster = Cluster {
             dir: tempfile::tempdir().unwrap(),
             ports: free_ports(4),
             storage: vec![None, None, None],
             front: None,
             client: reqwest::Client::new(),
+            replicas,
             requests: 0,
             written: 0,
         };
@@ -75,7 +90,7 @@ impl Cluster {
             meta: MetaConfig {
                 members: (0..3).map(|index| format!("node-{}={}", index + 1, address(index))).collect(),
                 expected_storage_nodes: 3,
-                replication_factor: 3,
+                replication_factor: self.replicas,
                 shards: SHARDS,
             },
             storage: StorageConfig { memtable_bytes_max: 64 << 10, min_free_bytes: 0, wal_keep_bytes: 0 },
@@ -156,6 +171,54 @@ impl Cluster {
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
+    /// Every shard, as the admin API shows it.
+    pub(crate) async fn shards(&self) -> Vec<ShardStatus> {
+        self.admin(SHARDS_PATH).await
+    }
+
+    /// Whether the admin API calls the cluster healthy.
+    pub(crate) async fn is_healthy(&self) -> bool {
+        let status: ClusterStatus = self.admin(CLUSTER_STATUS_PATH).await;
+        status.verdict == Verdict::Healthy
+    }
+
+    async fn admin<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let address = self.front.as_ref().unwrap().addresses().query.unwrap();
+        self.client.get(format!("http://{address}{path}")).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The store that each storage node has now, by name.
+    pub(crate) async fn stores(&self) -> BTreeMap<String, (NodeId, ReplicaId)> {
+        let nodes: Vec<NodeStatus> = self.admin(NODES_PATH).await;
+        let store = |node: NodeStatus| {
+            let replica = u128::from_str_radix(&node.replica?, 16).unwrap();
+            Some((node.name, (NodeId(node.id), ReplicaId(replica))))
+        };
+        nodes.into_iter().filter_map(store).collect()
+    }
+
+    /// Commits a command, through whichever storage node leads the meta group.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Rejected> {
+        let packed = rmp_serde::to_vec_named(&command).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for port in &self.ports[..3] {
+                let endpoint = tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{port}"));
+                let Ok(channel) = endpoint.unwrap().connect().await else { continue };
+                let mut client = MetaClient::new(channel);
+                let request = ProposeRequest { packed: packed.clone().into(), ..ProposeRequest::default() };
+                let Ok(reply) = client.propose(request).await else { continue };
+                match reply.into_inner().outcome {
+                    Some(Outcome::Applied(bytes)) => return Ok(rmp_serde::from_slice(&bytes).unwrap()),
+                    Some(Outcome::Rejected(bytes)) => return Err(rmp_serde::from_slice(&bytes).unwrap()),
+                    _ => {}
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody takes a command");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// What `/readyz` of a storage node says.
     pub(crate) async fn readiness(&self, index: usize) -> String {
         let address = self.storage[index].as_ref().unwrap().addresses().query.unwrap();
@@ -175,12 +238,17 @@ impl Cluster {
 
 /// Rows of a store that nobody has open, each counted once.
 pub(crate) async fn stored_rows(dir: &Path) -> u64 {
+    stored_rows_of(dir, 0..SHARDS).await
+}
+
+/// Rows of some shards of a store that nobody has open, each counted once.
+pub(crate) async fn stored_rows_of(dir: &Path, shards: std::ops::Range<u32>) -> u64 {
     let options =
         StoreOptions { dir: dir.to_owned(), background: false, min_free_bytes: 0, ..StoreOptions::default() };
     let store = Store::open(Env::real(), options).await.unwrap();
     let scope = ScanScope {
         tenant: Tenant::default(),
-        shards: Arc::new((0..SHARDS).map(Shard).collect::<BTreeSet<_>>()),
+        shards: Arc::new(shards.map(Shard).collect::<BTreeSet<_>>()),
         time_unix_nano: 0..u64::MAX,
     };
     let mut rows = 0;

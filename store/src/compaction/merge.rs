@@ -9,6 +9,7 @@ use crate::engine::{Engine, segments_dir};
 use crate::error::StoreError;
 use crate::floors::{Floors, floor_of};
 use crate::flush::write_error;
+use crate::leave::Left;
 use crate::manifest::SegmentMeta;
 use crate::model::{RequestId, Rows, Shard, Tenant};
 use crate::segment::{AppliedId, RowKey, SegmentRow, SegmentWriter};
@@ -111,11 +112,13 @@ pub(crate) struct Target<'a> {
     pub level: u32,
     /// Only rows and ids of these are taken; `None` takes all.
     pub shards: Option<&'a BTreeSet<Shard>>,
+    /// What inputs have of shards that were left is not taken.
+    pub left: &'a Left,
 }
 
 impl Target<'_> {
-    fn takes(&self, shard: Shard) -> bool {
-        self.shards.is_none_or(|shards| shards.contains(&shard))
+    fn takes(&self, segment: &OpenSegment, shard: Shard) -> bool {
+        self.shards.is_none_or(|shards| shards.contains(&shard)) && !self.left.has(segment.meta.id, shard)
     }
 }
 
@@ -148,7 +151,7 @@ fn write_file(
     let mut count = 0_u64;
     for (shard, tenant) in groups(inputs, target) {
         let floor = floor_of(floors, signal, &tenant);
-        let mut sources = sources(inputs, shard, &tenant)?;
+        let mut sources = sources(inputs, target, shard, &tenant)?;
         while let Some((key, row)) = next_of(&mut sources)? {
             if key.time_unix_nano >= floor {
                 writer.push(shard, &tenant, row).map_err(|error| write_error(&error))?;
@@ -164,18 +167,20 @@ fn write_file(
 }
 
 fn groups(inputs: &[Arc<OpenSegment>], target: &Target<'_>) -> BTreeSet<(Shard, Tenant)> {
-    let groups = inputs.iter().flat_map(|segment| segment.segment.groups());
-    let taken = groups.filter(|group| target.takes(group.shard));
-    taken.map(|group| (group.shard, group.tenant.clone())).collect()
+    let groups =
+        inputs.iter().flat_map(|segment| segment.segment.groups().iter().map(move |group| (segment, group)));
+    let taken = groups.filter(|(segment, group)| target.takes(segment, group.shard));
+    taken.map(|(_, group)| (group.shard, group.tenant.clone())).collect()
 }
 
 fn sources<'a>(
     inputs: &'a [Arc<OpenSegment>],
+    target: &Target<'_>,
     shard: Shard,
     tenant: &Tenant,
 ) -> Result<Vec<Source<'a>>, StoreError> {
     let mut sources = Vec::new();
-    for segment in inputs {
+    for segment in inputs.iter().filter(|segment| target.takes(segment, shard)) {
         let group = segment.segment.groups().iter().find(|g| g.shard == shard && g.tenant == *tenant);
         if let Some(group) = group {
             let pages = group.pages.clone();
@@ -195,7 +200,7 @@ fn united_ids(inputs: &[Arc<OpenSegment>], target: &Target<'_>) -> Result<Vec<Ap
             reason: error.to_string(),
         })?;
         for id in ids {
-            let mut shards = id.shards.into_iter().filter(|shard| target.takes(*shard)).peekable();
+            let mut shards = id.shards.into_iter().filter(|shard| target.takes(segment, *shard)).peekable();
             if shards.peek().is_some() {
                 united.entry((id.request, id.digest)).or_default().extend(shards);
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::error::StoreError;
+use crate::leave::Left;
 use crate::manifest::SegmentMeta;
 use crate::model::{Signal, Window};
 use crate::segments::{OpenSegment, SegmentSet, empty_trash};
@@ -15,16 +16,21 @@ use merge::Target;
 use pick::Candidate;
 
 impl Engine {
-    /// Deletes what retention ended, merges until no merge is due, and removes files that nothing shows.
+    /// Deletes what retention ended, merges until no merge is due and what was left is gone, and removes files that nothing shows.
     pub(crate) async fn compact(self: &Arc<Self>) -> Result<(), StoreError> {
         let _compacting = self.compacting.lock().await;
         self.is_not_closed()?;
         self.delete_expired().await?;
         loop {
-            let segments = self.state.lock().segments.clone();
-            let Some(inputs) = self.next_merge(&segments) else { break };
+            let (segments, left) = {
+                let state = self.state.lock();
+                (state.segments.clone(), state.left.clone())
+            };
+            let gone = || segments.0.iter().find(|segment| left.is_rewrite_due(segment));
+            let merge = self.next_merge(&segments);
+            let Some(inputs) = merge.or_else(|| gone().map(|segment| vec![segment.clone()])) else { break };
             self.check_space(&inputs)?;
-            self.merge(inputs).await?;
+            self.merge(inputs, &left).await?;
         }
         let engine = self.clone();
         self.env.tasks.blocking(move || empty_trash(&*engine.env.disk, &engine.trash)).await;
@@ -56,13 +62,18 @@ impl Engine {
         Ok(())
     }
 
-    async fn merge(self: &Arc<Self>, inputs: Vec<Arc<OpenSegment>>) -> Result<(), StoreError> {
+    async fn merge(
+        self: &Arc<Self>,
+        inputs: Vec<Arc<OpenSegment>>,
+        left: &Arc<Left>,
+    ) -> Result<(), StoreError> {
         let engine = self.clone();
         let sources = inputs.clone();
-        let floors = self.state.lock().floors.clone();
+        let (floors, left) = (self.state.lock().floors.clone(), left.clone());
         let write = move || {
-            let level = sources.iter().map(|segment| segment.meta.level).max().unwrap_or(0) + 1;
-            let target = Target { id: engine.new_segment_id(), level, shards: None };
+            let level = sources.iter().map(|segment| segment.meta.level).max().unwrap_or(0);
+            let level = level + u32::from(sources.len() > 1);
+            let target = Target { id: engine.new_segment_id(), level, shards: None, left: &left };
             let written = merge::write(&engine, &target, &sources, &floors)?;
             if written.is_some() {
                 engine.sync_segments_dir()?;

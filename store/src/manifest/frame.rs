@@ -68,7 +68,7 @@ mod tests {
     use crate::floors::Floors;
     use crate::manifest::{BootRecord, FenceEntry};
     use crate::model::{Shard, Signal, Tenant};
-    use crate::position::{Position, ReplicaId};
+    use crate::position::{Cursor, Position, Prefix, ReplicaId};
 
     fn floors() -> Floors {
         let own = [(Signal::Logs, [(Tenant::default(), 9)].into())].into();
@@ -80,10 +80,12 @@ mod tests {
         manifest.cluster = Some(7);
         manifest.boots.insert(1, BootRecord { nonce: 2, end: Some(3) });
         manifest.entries.insert(Shard(4), FenceEntry { epoch: 5, encoded: Bytes::from_static(b"map") });
-        let cursors = [(Shard(1), Position { boot: 2, n: 3 })].into();
+        let held = Prefix { boot: 2, nonce: 7, n: 3 };
+        let cursors = [(Shard(1), Cursor { since: 4, held })].into();
         manifest.cursors.insert(ReplicaId(1 << 100), cursors);
         manifest.raise_floors(&floors());
         manifest.log_start = Position { boot: 1, n: 2 };
+        manifest.left.0.insert(Shard(9), 11);
         manifest.lost = Some("a disk".to_owned());
         manifest
     }

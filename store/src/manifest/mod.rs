@@ -11,8 +11,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::floors::Floors;
+use crate::leave::Left;
 use crate::model::{Shard, Signal, Tenant};
-use crate::position::{Boot, Position, ReplicaId};
+use crate::position::{Boot, Cursor, Position, ReplicaId};
 use crate::segment::SegmentInfo;
 use crate::wal::WalEnd;
 
@@ -49,7 +50,7 @@ pub(crate) struct Manifest {
     pub cluster: Option<u128>,
     pub boots: BTreeMap<u64, BootRecord>,
     pub entries: BTreeMap<Shard, FenceEntry>,
-    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Position>>,
+    pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Cursor>>,
     /// Of single tenants, in event time in nanoseconds; rows below do not exist.
     pub floors: BTreeMap<Signal, BTreeMap<Tenant, u64>>,
     /// Of every tenant that is not in `floors`.
@@ -68,6 +69,9 @@ pub(crate) struct Manifest {
     /// Peers cannot tail from before it: rows came by a snapshot then, and no entry of the log has them.
     #[serde(default)]
     pub log_start: Position,
+    /// Shards that were left, and below which number segments have nothing of them any more.
+    #[serde(default)]
+    pub left: Left,
     /// What was found missing, once the replica has lost synced data (PROTOCOL, LOSS).
     #[serde(default)]
     pub lost: Option<String>,
@@ -90,6 +94,7 @@ impl Manifest {
             wal_floor: 1,
             wal_end: WalEnd::default(),
             log_start: Position::default(),
+            left: Left::default(),
             lost: None,
         }
     }
@@ -102,6 +107,11 @@ impl Manifest {
     /// Where each boot that is over ended.
     pub(crate) fn ends(&self) -> BTreeMap<u64, u64> {
         self.boots.iter().filter_map(|(counter, record)| Some((*counter, record.end?))).collect()
+    }
+
+    /// What tells each boot from others of its number.
+    pub(crate) fn nonces(&self) -> BTreeMap<u64, u64> {
+        self.boots.iter().map(|(counter, record)| (*counter, record.nonce)).collect()
     }
 
     /// All floors.

@@ -11,6 +11,7 @@ use super::pin_source::{Piece, Sources};
 use super::{Order, Scan, ScanBudget, ScanError, ScanScope, SeriesPoints};
 use crate::engine::State;
 use crate::floors::{Floors, floor_of};
+use crate::leave::Left;
 use crate::memtable::PinnedBucket;
 use crate::model::{LogRow, Rows, Series, SeriesId, Signal, SpanRow, Stream, StreamId};
 use crate::position::Position;
@@ -21,6 +22,7 @@ use crate::segments::SegmentSet;
 pub struct Pin {
     pub(crate) buckets: Vec<PinnedBucket>,
     pub(crate) segments: Arc<SegmentSet>,
+    pub(crate) left: Arc<Left>,
     floors: Arc<Floors>,
     position: Position,
 }
@@ -31,6 +33,7 @@ impl Pin {
         Pin {
             buckets: frozen.chain(state.memtable.pin()).collect(),
             segments: state.segments.clone(),
+            left: state.left.clone(),
             floors: state.floors.clone(),
             position: state.position,
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pin::Pin;
 use super::{ScanBudget, ScanError, ScanScope};
 use crate::memtable::MemParts;
-use crate::model::{MetricRow, Rows, Series, SeriesId, Signal, Stream};
+use crate::model::{MetricRow, Rows, Series, SeriesId, Shard, Signal, Stream};
 use crate::segment::PageInfo;
 use crate::segments::OpenSegment;
 
@@ -38,6 +38,8 @@ pub(super) struct Sources<'a> {
     time: Range<u64>,
     parts: Vec<MemParts>,
     segments: Vec<&'a OpenSegment>,
+    /// The shards in scope of segments that lack some of them: the store left those.
+    narrowed: BTreeMap<u64, BTreeSet<Shard>>,
 }
 
 impl<'a> Sources<'a> {
@@ -57,14 +59,30 @@ impl<'a> Sources<'a> {
                     && overlaps(&time, header.min_time_unix_nano, header.max_time_unix_nano)
             }));
         }
+        let mut narrowed = BTreeMap::new();
+        for segment in &pin.segments.0 {
+            let gone = pin.left.of(segment);
+            if !gone.is_disjoint(&scope.shards) {
+                narrowed.insert(segment.meta.id, scope.shards.difference(&gone).copied().collect());
+            }
+        }
         let segments = pin.segments.0.iter().map(|segment| &**segment).filter(|segment| {
             let info = &segment.meta.info;
             info.signal == signal
                 && overlaps(&time, info.min_time_unix_nano, info.max_time_unix_nano)
-                && segment.segment.groups_of(&scope.tenant, &scope.shards).next().is_some()
+                && segment
+                    .segment
+                    .groups_of(&scope.tenant, shards_in(&narrowed, scope, segment))
+                    .next()
+                    .is_some()
         });
         let segments = segments.collect();
-        Sources { scope, budget, time, parts, segments }
+        Sources { scope, budget, time, parts, segments, narrowed }
+    }
+
+    /// The shards in scope that a segment has rows of.
+    fn shards(&self, segment: &OpenSegment) -> &BTreeSet<Shard> {
+        shards_in(&self.narrowed, self.scope, segment)
     }
 
     /// Event times in scope, at or above the retention floor.
@@ -79,7 +97,7 @@ impl<'a> Sources<'a> {
     ) -> Vec<Piece<'a>> {
         let mut pieces: Vec<Piece<'a>> = self.parts.iter().map(Piece::Parts).collect();
         for segment in &self.segments {
-            for (index, page) in segment.segment.pages_of(&self.scope.tenant, &self.scope.shards) {
+            for (index, page) in segment.segment.pages_of(&self.scope.tenant, self.shards(segment)) {
                 let times = &page.time_unix_nano;
                 if overlaps(&self.time, *times.start(), *times.end()) && may_hold(segment, page) {
                     pieces.push(Piece::Page { segment, index, page });
@@ -129,7 +147,7 @@ impl<'a> Sources<'a> {
     ) -> Result<(), ScanError> {
         let mut wanted: BTreeMap<u64, BTreeSet<u128>> = BTreeMap::new();
         for segment in &self.segments {
-            let series = segment.segment.series(&self.scope.tenant, &self.scope.shards);
+            let series = segment.segment.series(&self.scope.tenant, self.shards(segment));
             let ids = series.filter(|series| take(series.id, series)).map(|series| series.id.0);
             wanted.insert(segment.meta.id, ids.collect());
         }
@@ -151,7 +169,7 @@ impl<'a> Sources<'a> {
     pub(super) fn each_series(&self, visit: &mut dyn FnMut(&Arc<Series>)) -> Result<(), ScanError> {
         for segment in self.segments.iter().filter(|segment| self.has_whole(segment)) {
             self.budget.spend(0, 0)?;
-            segment.segment.series(&self.scope.tenant, &self.scope.shards).for_each(&mut *visit);
+            segment.segment.series(&self.scope.tenant, self.shards(segment)).for_each(&mut *visit);
         }
         let mut is_partial = |segment: &OpenSegment, _: &PageInfo| !self.has_whole(segment);
         self.each_rows(&mut is_partial, &mut |rows| {
@@ -167,7 +185,7 @@ impl<'a> Sources<'a> {
     pub(super) fn each_stream(&self, visit: &mut dyn FnMut(&Arc<Stream>)) -> Result<(), ScanError> {
         for segment in self.segments.iter().filter(|segment| self.has_whole(segment)) {
             self.budget.spend(0, 0)?;
-            segment.segment.streams(&self.scope.tenant, &self.scope.shards).for_each(&mut *visit);
+            segment.segment.streams(&self.scope.tenant, self.shards(segment)).for_each(&mut *visit);
         }
         let mut is_partial = |segment: &OpenSegment, _: &PageInfo| !self.has_whole(segment);
         self.each_rows(&mut is_partial, &mut |rows| {
@@ -190,7 +208,7 @@ impl<'a> Sources<'a> {
         segment: &OpenSegment,
         take: &mut dyn FnMut(&Stream) -> bool,
     ) -> BTreeSet<u128> {
-        let streams = segment.segment.streams(&self.scope.tenant, &self.scope.shards);
+        let streams = segment.segment.streams(&self.scope.tenant, self.shards(segment));
         streams.filter(|stream| take(stream)).map(|stream| stream.id.0).collect()
     }
 
@@ -199,6 +217,14 @@ impl<'a> Sources<'a> {
         let info = &segment.meta.info;
         self.time.contains(&info.min_time_unix_nano) && self.time.contains(&info.max_time_unix_nano)
     }
+}
+
+fn shards_in<'a>(
+    narrowed: &'a BTreeMap<u64, BTreeSet<Shard>>,
+    scope: &'a ScanScope,
+    segment: &OpenSegment,
+) -> &'a BTreeSet<Shard> {
+    narrowed.get(&segment.meta.id).unwrap_or(&scope.shards)
 }
 
 /// Whether [`min`, `max`] has something in `time`.

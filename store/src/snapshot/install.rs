@@ -20,7 +20,7 @@
 //!
 //! # Which rows
 //! A peer's file may also hold rows of shards that were not asked for: of shards that this replica is no member of,
-//! or is a member of together with others. The ids of those were not compared, so counting them as applied here
+//! or is a member of together with others, or that the peer left. The ids of those were not compared, so counting them as applied here
 //! could hide that other rows of the same parts are missing. Such a file is written anew with the asked shards
 //! only; a file without any is installed as it is, byte by byte.
 
@@ -37,6 +37,7 @@ use crate::compaction::merge::{self, Target};
 use crate::engine::{Engine, segments_dir};
 use crate::error::StoreError;
 use crate::floors::Floors;
+use crate::leave::Left;
 use crate::manifest::SegmentMeta;
 use crate::model::{Shard, Signal, Window};
 use crate::position::Position;
@@ -103,17 +104,19 @@ impl Engine {
     ) -> Result<Option<Arc<OpenSegment>>, StoreError> {
         let received = whole_path(&segments_dir(&self.options), &offer.info);
         let segment = open_verified(&self.env.disk, &received, &offer.info)?;
+        let shards: BTreeSet<Shard> =
+            shards.iter().filter(|shard| !offer.left.contains(shard)).copied().collect();
         let id = self.new_segment_id();
         let path = segments::path(&segments_dir(&self.options), id);
         // With a trash of its own: as an input of a merge it is never shown, and never retired.
         let meta = SegmentMeta { id, level: offer.level, info: offer.info.clone() };
         let source = Arc::new(OpenSegment::new(meta.clone(), segment, received.clone(), Trash::default()));
-        if has_only(&source, shards)? {
+        if has_only(&source, &shards)? {
             drop(source);
             self.env.disk.rename(&received, &path).map_err(io("give a received segment its name"))?;
             return self.adopt(meta, &path).map(Some);
         }
-        let target = Target { id, level: offer.level, shards: Some(shards) };
+        let target = Target { id, level: offer.level, shards: Some(&shards), left: &Left::default() };
         let written = merge::write(self, &target, &[source], floors)?;
         self.remove_received(received)?;
         Ok(written)

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, State};
 use crate::error::StoreError;
 use crate::floors::floor_of;
 use crate::ids::PartId;
+use crate::leave::Left;
 use crate::model::{RequestId, Shard, Signal, Tenant, Window};
-use crate::position::Position;
+use crate::position::{Position, Prefix};
 use crate::segment::{AppliedId, SegmentError, SegmentInfo};
 use crate::segments::OpenSegment;
 
@@ -36,6 +37,8 @@ pub struct SegmentOffer {
     pub info: SegmentInfo,
     /// Those with rows in it, sorted.
     pub tenants: Vec<Tenant>,
+    /// Shards that the replica left: rows and ids that the file has of them do not count. Sorted.
+    pub left: Vec<Shard>,
 }
 
 /// A part as one replica tells another: signal, request, digest and shard.
@@ -44,15 +47,16 @@ type PartKey = (Signal, RequestId, u64, Shard);
 /// The segments of one moment. Their files stay until it is dropped.
 #[derive(Debug)]
 pub struct Snapshot {
-    covered: Position,
+    covered: Prefix,
     segments: Vec<Arc<OpenSegment>>,
+    left: Arc<Left>,
     /// Parts that the log has after `covered`.
     logged: HashSet<PartKey>,
 }
 
 impl Snapshot {
     /// Who holds the parts that the segments have can go on tailing from here.
-    pub fn covered(&self) -> Position {
+    pub fn covered(&self) -> Prefix {
         self.covered
     }
 
@@ -63,6 +67,13 @@ impl Snapshot {
             level: segment.meta.level,
             info: segment.meta.info.clone(),
             tenants: tenants_of(segment),
+            left: self
+                .left
+                .0
+                .keys()
+                .filter(|shard| self.left.has(segment.meta.id, **shard))
+                .copied()
+                .collect(),
         };
         self.segments.iter().map(offer).collect()
     }
@@ -75,7 +86,7 @@ impl Snapshot {
         let segment = self.segment(id)?;
         let signal = segment.meta.info.signal;
         let ids = segment.segment.ids().map_err(|error| damaged(segment, &error))?;
-        let lacked = ids.into_iter().filter_map(|mut id| {
+        let lacked = self.left.ids(segment.meta.id, ids).into_iter().filter_map(|mut id| {
             let key = |shard: &Shard| (signal, id.request, id.digest, *shard);
             id.shards = (id.shards.iter())
                 .filter(|shard| shards.contains(shard) && !self.logged.contains(&key(shard)))
@@ -99,6 +110,11 @@ impl Snapshot {
         let found = self.segments.iter().find(|segment| segment.meta.id == id);
         found.map(|segment| &**segment).ok_or(StoreError::NoSuchSegment(id))
     }
+}
+
+/// The log never starts in a boot that the manifest does not know.
+fn own_prefix(state: &State, position: Position) -> Prefix {
+    state.prefix(position).expect("the boot of a position that this store gave is known")
 }
 
 fn tenants_of(segment: &OpenSegment) -> Vec<Tenant> {
@@ -129,20 +145,20 @@ impl Engine {
     pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, StoreError> {
         // What the log may let go of next is in segments from here on.
         self.flush().await?;
-        let (covered, segments, logged) = {
+        let (covered, segments, left, logged) = {
             let state = self.state.lock();
             let all = |id: PartId| (id.signal, id.request, id.digest, id.shard);
             let logged: Vec<PartKey> = state.tail.all_ids().map(all).collect();
-            (state.tail.start(), state.segments.0.clone(), logged)
+            (own_prefix(&state, state.tail.start()), state.segments.0.clone(), state.left.clone(), logged)
         };
-        Ok(Snapshot { covered, segments, logged: logged.into_iter().collect() })
+        Ok(Snapshot { covered, segments, left, logged: logged.into_iter().collect() })
     }
 
     /// See [`crate::Store::held_ids`].
     pub(crate) async fn held_ids(&self, signal: Signal, window: Window) -> Result<HeldIds, StoreError> {
         // A part in a memtable is held whole, whichever window it is kept under. Memtables first: what a flush
         // moves meanwhile is then in the segments.
-        let (mut held, segments) = {
+        let (mut held, segments, left) = {
             let state = self.state.lock();
             let memtables = state.frozen.iter().map(|frozen| &frozen.memtable).chain([&state.memtable]);
             let parts = memtables.flat_map(|memtable| memtable.parts()).map(|part| part.id());
@@ -150,12 +166,12 @@ impl Engine {
                 .filter(|id| id.signal == signal)
                 .map(|id| (signal, id.request, id.digest, id.shard))
                 .collect();
-            (held, state.segments.of(signal, window))
+            (held, state.segments.of(signal, window), state.left.clone())
         };
         let read = move || {
             for segment in segments {
                 let ids = segment.segment.ids().map_err(|error| damaged(&segment, &error))?;
-                for id in ids {
+                for id in left.ids(segment.meta.id, ids) {
                     held.extend(id.shards.iter().map(|shard| (signal, id.request, id.digest, *shard)));
                 }
             }
@@ -170,9 +186,13 @@ impl Engine {
         let SegmentInfo { signal, window, max_time_unix_nano, .. } = offer.info;
         let state = self.state.lock();
         let exists = |tenant: &Tenant| floor_of(&state.floors, signal, tenant) <= max_time_unix_nano;
-        let is_held = || state.segments.of(signal, window).iter().any(|held| held.meta.info == offer.info);
-        offer.info.shards.iter().any(|shard| shards.contains(shard))
-            && offer.tenants.iter().any(exists)
-            && !is_held()
+        let mut offered = offer.info.shards.iter();
+        let offered: Vec<Shard> =
+            offered.by_ref().filter(|s| shards.contains(s) && !offer.left.contains(s)).copied().collect();
+        let has = |held: &OpenSegment| {
+            held.meta.info == offer.info && !offered.iter().any(|shard| state.left.has(held.meta.id, *shard))
+        };
+        let is_held = || state.segments.of(signal, window).iter().any(|held| has(held));
+        !offered.is_empty() && offer.tenants.iter().any(exists) && !is_held()
     }
 }

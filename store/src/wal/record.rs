@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use crate::batch::{Definition, Kind};
 use crate::model::Shard;
-use crate::position::{Position, ReplicaId};
+use crate::position::{Prefix, ReplicaId};
 
 const KIND_PARTS: u8 = 1;
 const KIND_CURSOR: u8 = 2;
@@ -29,9 +29,15 @@ pub(crate) enum Record {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CursorAdvance {
     pub peer: ReplicaId,
-    pub to: Position,
-    pub shards: Vec<Shard>,
+    pub to: Prefix,
+    /// Each with the epoch at which this store came into its set.
+    pub shards: Vec<(Shard, u64)>,
 }
+
+/// Peer, boot, nonce and n; the count of the shards follows.
+const CURSOR_BYTES: usize = 16 + 3 * 8;
+/// A shard and its epoch.
+const CURSOR_SHARD_BYTES: usize = 4 + 8;
 
 impl Record {
     /// Positions that the record takes.
@@ -60,7 +66,7 @@ impl Record {
     fn body_len(&self) -> usize {
         match self {
             Record::Parts { batch, accepted } => 4 + 4 * accepted.len() + batch.len(),
-            Record::Cursor(cursor) => 16 + 8 + 8 + 4 + 4 * cursor.shards.len(),
+            Record::Cursor(cursor) => CURSOR_BYTES + 4 + CURSOR_SHARD_BYTES * cursor.shards.len(),
             Record::Definition(definition) => 1 + definition.bytes.len(),
         }
     }
@@ -82,9 +88,13 @@ impl Record {
             Record::Cursor(CursorAdvance { peer, to, shards }) => {
                 out.put_u128_le(peer.0);
                 out.put_u64_le(to.boot);
+                out.put_u64_le(to.nonce);
                 out.put_u64_le(to.n);
                 out.put_u32_le(shards.len() as u32);
-                shards.iter().for_each(|shard| out.put_u32_le(shard.0));
+                for (shard, since) in shards {
+                    out.put_u32_le(shard.0);
+                    out.put_u64_le(*since);
+                }
             }
             Record::Definition(definition) => {
                 out.put_u8(definition.kind as u8);
@@ -114,12 +124,17 @@ impl Record {
                 Ok(Record::Parts { batch: body, accepted })
             }
             KIND_CURSOR => {
-                if body.len() < 32 {
+                if body.len() < CURSOR_BYTES + 4 {
                     return Err("a cursor record is too short");
                 }
                 let peer = ReplicaId(body.get_u128_le());
-                let to = Position { boot: body.get_u64_le(), n: body.get_u64_le() };
-                let shards = decode_list(&mut body)?.into_iter().map(Shard).collect();
+                let (boot, nonce, n) = (body.get_u64_le(), body.get_u64_le(), body.get_u64_le());
+                let to = Prefix { boot, nonce, n };
+                let count = body.get_u32_le() as usize;
+                if body.len() / CURSOR_SHARD_BYTES < count {
+                    return Err("a cursor record names more shards than it holds");
+                }
+                let shards = (0..count).map(|_| (Shard(body.get_u32_le()), body.get_u64_le())).collect();
                 Ok(Record::Cursor(CursorAdvance { peer, to, shards }))
             }
             KIND_DEFINITION => {
@@ -163,8 +178,8 @@ mod tests {
             Record::Parts { batch: Bytes::from_static(b"batch"), accepted: vec![0, 7] },
             Record::Cursor(CursorAdvance {
                 peer: ReplicaId(9),
-                to: Position { boot: 3, n: 4 },
-                shards: vec![Shard(1), Shard(5)],
+                to: Prefix { boot: 3, nonce: 8, n: 4 },
+                shards: vec![(Shard(1), 6), (Shard(5), 2)],
             }),
             Record::Definition(Arc::new(Definition::new(Kind::Scope, Bytes::from_static(b"scope")))),
         ];

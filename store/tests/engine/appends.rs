@@ -6,9 +6,9 @@ use oteld_env::disk::{Fault, On};
 use oteld_store::batch::Batch;
 use oteld_store::canonical::row_bytes;
 use oteld_store::model::{Rows, Shard, Signal, Window};
-use oteld_store::{AppendError, Appended, Position, ReplicaId};
+use oteld_store::{AppendError, Appended, Position, Prefix, ReplicaId, TailError};
 
-use crate::world::{Request, START, World, raise_floor};
+use crate::world::{Request, START, World, members, raise_floor};
 
 #[tokio::test]
 async fn what_was_appended_is_seen_before_and_after_a_crash() {
@@ -112,7 +112,7 @@ async fn a_pulled_part_is_stored_beside_another_body_under_its_id() {
     peer_world.hold(&theirs);
 
     let shards: BTreeSet<_> = (0..3).map(Shard).collect();
-    let listed = peer.tail(Position::default(), &shards, 100).unwrap().entries;
+    let listed = peer.tail(Prefix::default(), &shards, 100).unwrap().entries;
     assert_eq!(store.missing_parts(&listed).await.unwrap(), listed);
     let positions: Vec<_> = listed.iter().map(|entry| entry.position).collect();
     for batch in peer.read_parts(&positions).await.unwrap() {
@@ -256,20 +256,21 @@ async fn a_peer_can_tail_positions_and_read_bodies_across_boots() {
         world.append(&store, &request).await;
         bodies += request.parts.len();
     }
-    let first = store.tail(Position::default(), &shards, 3).unwrap();
-    assert_eq!((first.entries.len(), first.covered), (3, Position { boot: 1, n: 3 }));
-    store.advance_cursor(ReplicaId(7), &shards, first.covered).await.unwrap();
+    let first = store.tail(Prefix::default(), &shards, 3).unwrap();
+    assert_eq!((first.entries.len(), first.covered.position()), (3, Position { boot: 1, n: 3 }));
+    store.advance_cursor(ReplicaId(7), &members(&shards), first.covered).await.unwrap();
     let request = world.request();
     world.append(&store, &request).await;
     bodies += request.parts.len();
     world.disk.crash();
     let store = world.open().await;
-    assert_eq!(store.cursor(ReplicaId(7), Shard(1)), first.covered, "synced with the group after it");
+    assert_eq!(store.cursor(ReplicaId(7), Shard(1), 1), first.covered, "synced with the group after it");
+    assert_eq!(store.cursor(ReplicaId(7), Shard(1), 2), Prefix::default(), "of another membership");
     let request = world.request();
     world.append(&store, &request).await;
     bodies += request.parts.len();
     let rest = store.tail(first.covered, &shards, 1000).unwrap();
-    assert_eq!((rest.entries.len() + 3, rest.covered), (bodies, store.position()));
+    assert_eq!((rest.entries.len() + 3, rest.covered), (bodies, store.published()));
 
     let peer_world = World::new(9);
     let peer = peer_world.open().await;
@@ -281,8 +282,30 @@ async fn a_peer_can_tail_positions_and_read_bodies_across_boots() {
     world.check(&peer.pin());
     assert!(peer.missing_parts(&rest.entries).await.unwrap().is_empty());
     let beyond = Position { boot: 1, n: store.ends()[&1] + 1 };
-    assert!(store.tail(beyond, &shards, 9).is_err());
+    assert!(store.tail(store.published_up_to(beyond), &shards, 9).is_err());
     assert!(store.read_parts(&[beyond]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_cursor_from_another_life_under_the_same_boot_number_shows_that_data_was_lost() {
+    let mut world = World::new(10);
+    let store = world.open().await;
+    let shards: BTreeSet<_> = (0..3).map(Shard).collect();
+    let request = world.request();
+    world.append(&store, &request).await;
+    let held = store.published();
+    drop(store);
+    world.disk.crash();
+    let other = Prefix { nonce: held.nonce ^ 1, n: 1, ..held };
+    for _ in 0..2 {
+        let store = world.open().await;
+        assert!(store.tail(held, &shards, 9).is_ok() && store.has_published(&held));
+        assert!(matches!(store.tail(other, &shards, 9), Err(TailError::BeyondEnd { .. })));
+        assert!(!store.has_published(&other));
+        let later = Prefix { boot: store.boot().counter + 1, ..held };
+        assert!(matches!(store.tail(later, &shards, 9), Err(TailError::BeyondEnd { .. })));
+        world.disk.crash();
+    }
 }
 
 #[tokio::test]

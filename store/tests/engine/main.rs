@@ -8,6 +8,7 @@ mod world;
 mod appends;
 mod damage;
 mod histories;
+mod leave;
 mod races;
 mod scans;
 mod snapshots;

@@ -4,25 +4,29 @@ use std::collections::BTreeSet;
 
 use oteld_env::disk::{Fault, On};
 use oteld_store::model::{Shard, Signal, Window};
-use oteld_store::{OpenError, Position, Store, StoreError, TailError};
+use oteld_store::{OpenError, Position, Prefix, Store, StoreError, TailError};
 
-use crate::world::{Request, SHARDS, START, World, raise_floor};
+use crate::world::{Request, SHARDS, START, World, members, raise_floor};
 
-fn all() -> BTreeSet<Shard> {
+pub(crate) fn all() -> BTreeSet<Shard> {
     (0..SHARDS).map(Shard).collect()
 }
 
 /// What one catch-up did.
 #[derive(Debug, PartialEq)]
-struct CaughtUp {
+pub(crate) struct CaughtUp {
     /// Segments whose bytes came over.
     copied: usize,
     installed: Option<Position>,
-    covered: Position,
+    covered: Prefix,
 }
 
 /// One catch-up of `to` from `from`, as a node does it over the network.
-async fn catch_up(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> Result<CaughtUp, StoreError> {
+pub(crate) async fn catch_up(
+    from: &Store,
+    to: &Store,
+    shards: &BTreeSet<Shard>,
+) -> Result<CaughtUp, StoreError> {
     let snapshot = from.snapshot().await?;
     let mut wanted = Vec::new();
     for offer in snapshot.offers().into_iter().filter(|offer| to.may_want(offer, shards)) {
@@ -45,13 +49,14 @@ async fn catch_up(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> Result<
         copied += 1;
     }
     let installed = to.install_received(wanted, shards).await?;
-    to.advance_cursor(from.replica(), shards, snapshot.covered()).await?;
+    to.advance_cursor(from.replica(), &members(shards), snapshot.covered()).await?;
     Ok(CaughtUp { copied, installed, covered: snapshot.covered() })
 }
 
 /// Pulls what `from` has in its log; false where that does not reach back.
-async fn pull(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> bool {
-    let after = shards.iter().map(|shard| to.cursor(from.replica(), *shard)).min().unwrap();
+pub(crate) async fn pull(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> bool {
+    let cursors = shards.iter().map(|shard| to.cursor(from.replica(), *shard, 1));
+    let after = cursors.min_by_key(Prefix::position).unwrap();
     let page = match from.tail(after, shards, 100_000) {
         Ok(page) => page,
         Err(TailError::BelowStart { .. }) => return false,
@@ -64,18 +69,18 @@ async fn pull(from: &Store, to: &Store, shards: &BTreeSet<Shard>) -> bool {
             (0..batch.parts().len()).filter(|part| shards.contains(&batch.parts()[*part].shard)).collect();
         to.append(&batch, &wanted).await.unwrap();
     }
-    to.advance_cursor(from.replica(), shards, page.covered).await.unwrap();
+    to.advance_cursor(from.replica(), &members(shards), page.covered).await.unwrap();
     true
 }
 
-fn world(seed: u64) -> World {
+pub(crate) fn world(seed: u64) -> World {
     let mut world = World::new(seed);
     world.options.wal_keep_bytes = 0;
     world
 }
 
 /// A store with rows in segments of several windows and merges, and nothing in its log but `logged` requests.
-async fn filled(world: &mut World, requests: usize, logged: usize) -> Store {
+pub(crate) async fn filled(world: &mut World, requests: usize, logged: usize) -> Store {
     let store = world.open().await;
     for index in 0..requests {
         let request = match index % 5 {
@@ -205,9 +210,9 @@ async fn peers_of_a_store_that_installed_compare_ids_with_it_also_when_they_were
     let store = store_world.open().await;
     assert!(!pull(&store, &third, &all()).await);
     assert!(
-        matches!(store.tail(before, &all(), 9), Err(TailError::BelowStart { start }) if start == installed)
+        matches!(store.tail(store.published_up_to(before), &all(), 9), Err(TailError::BelowStart { start }) if start == installed)
     );
-    store.tail(installed, &all(), 9).unwrap();
+    store.tail(store.published_up_to(installed), &all(), 9).unwrap();
     catch_up(&store, &third, &all()).await.unwrap();
     peer_world.check(&third.pin());
     let request = store_world.request();
@@ -236,13 +241,13 @@ async fn positions_go_on_after_an_install_in_the_same_boot() {
     let request = store_world.request();
     store_world.append(&store, &request).await;
     peer_world.hold(&request);
-    let page = store.tail(installed, &all(), 100).unwrap();
+    let page = store.tail(store.published_up_to(installed), &all(), 100).unwrap();
     assert_eq!(page.entries.len(), request.parts.len());
     assert_eq!(page.entries[0].position.n, installed.n + 1);
     store_world.disk.crash();
     let store = store_world.open().await;
     assert_eq!(store.ends()[&1], installed.n + request.parts.len() as u64);
-    assert_eq!(store.tail(installed, &all(), 100).unwrap().entries, page.entries);
+    assert_eq!(store.tail(store.published_up_to(installed), &all(), 100).unwrap().entries, page.entries);
     peer_world.check(&store.pin());
 }
 
@@ -390,7 +395,7 @@ async fn fails_at(at: u64, fault: Fault) -> bool {
     let store = store_world.try_open().await.unwrap_or_else(|error| panic!("{fault:?} at {at}: {error}"));
     let mut expected = World::new(0);
     expected.held = store_world.held.clone();
-    if store.tail(before, &first, 9).is_err() {
+    if store.tail(store.published_up_to(before), &first, 9).is_err() {
         let installed = peer_world.held.iter().filter(|(_, _, shard, _)| first.contains(shard));
         expected.held.extend(installed.cloned());
     } else {
@@ -450,9 +455,9 @@ async fn a_lost_replica_serves_nobody_and_says_what_to_do_also_after_a_restart()
     store.lose("a peer saw position 1:9, and the log ends at 1:3").await.unwrap();
     store.lose("something later").await.unwrap();
     let says = store.until_lost().await;
-    assert!(says.contains("1:9") && says.contains("Move the store's directory away"), "{says}");
+    assert!(says.contains("1:9") && says.contains("sets its directory aside"), "{says}");
     assert!(store.append(&request.batch(), &[0]).await.is_err());
-    assert!(matches!(store.tail(Position::default(), &all(), 9), Err(TailError::Lost { .. })));
+    assert!(matches!(store.tail(Prefix::default(), &all(), 9), Err(TailError::Lost { .. })));
     assert_eq!(store.status().read_only, Some(says.clone()));
     let replica = store.replica();
     store.close().await;

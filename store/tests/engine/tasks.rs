@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oteld_env::{Env, Random};
 use oteld_store::model::{Shard, Signal, Window};
-use oteld_store::{Appended, Position, Store, StoreOptions};
+use oteld_store::{Appended, Position, Prefix, Store, StoreOptions};
 
 use crate::world::{Request, SHARDS, START, World};
 
@@ -111,14 +111,14 @@ async fn flushed_wal_is_kept_for_peers_up_to_its_size_and_no_more() {
     }
     assert!(store.status().wal_bytes <= 16 << 10);
     let shards: BTreeSet<Shard> = (0..SHARDS).map(Shard).collect();
-    let below = store.tail(Position::default(), &shards, 10).unwrap_err();
+    let below = store.tail(Prefix::default(), &shards, 10).unwrap_err();
     let oteld_store::TailError::BelowStart { start } = below else { panic!("{below}") };
-    let page = store.tail(start, &shards, 10_000).unwrap();
+    let page = store.tail(store.published_up_to(start), &shards, 10_000).unwrap();
     assert_eq!(page.entries.len() as u64, store.position().n - start.n);
     let positions: Vec<_> = page.entries.iter().map(|entry| entry.position).collect();
     store.read_parts(&positions).await.unwrap();
 
-    let end = store.position();
+    let end = store.published();
     drop(store);
     world.options.wal_keep_bytes = 0;
     world.disk.crash();
@@ -133,7 +133,7 @@ async fn flushed_wal_is_kept_for_peers_up_to_its_size_and_no_more() {
     drop(store);
     world.disk.crash();
     let store = world.open().await;
-    let end = Position { boot: 2, n: store.ends()[&2] };
-    assert_eq!(store.tail(end, &shards, 10).unwrap().covered, store.position(), "nothing was missed");
+    let end = store.published_up_to(Position { boot: 2, n: store.ends()[&2] });
+    assert_eq!(store.tail(end, &shards, 10).unwrap().covered, store.published(), "nothing was missed");
     world.check(&store.pin());
 }

@@ -101,6 +101,11 @@ pub(crate) struct World {
     sent: BTreeSet<u128>,
 }
 
+/// Shards, each with the epoch at which the store came into its set.
+pub(crate) fn members(shards: &BTreeSet<Shard>) -> BTreeMap<Shard, u64> {
+    shards.iter().map(|shard| (*shard, 1)).collect()
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> World {
         let random = Random::from_seed(seed);

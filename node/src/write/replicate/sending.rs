@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::gather::Waiting;
 use super::link::LinkError;
 use super::{Links, Share};
-use crate::rpc::fence::{carry, replica_bytes};
+use crate::rpc::fence::{carry, envelope};
 use crate::write::request::WriteError;
 
 /// Pause before the replicas that did not acknowledge are tried again; it doubles up to the second.
@@ -200,12 +200,7 @@ impl<'a> Sending<'a> {
             Vec::new()
         };
         let cluster = self.links.view.cluster_id().unwrap_or_default();
-        Envelope {
-            cluster: bytes::Bytes::copy_from_slice(&cluster.0.to_be_bytes()),
-            from_replica: bytes::Bytes::new(),
-            to_replica: replica_bytes(member.replica),
-            shards,
-        }
+        envelope(cluster, None, member.replica, shards)
     }
 
     fn count(&mut self, replica: ReplicaId, reply: AppendReply, round: &mut Round) {
