@@ -21,6 +21,9 @@ const UNDER_WAY_MAX: usize = 2;
 /// Rows of a batch, unless a single request has more.
 const BATCH_ROWS_MAX: usize = 16 << 10;
 
+/// How often those are looked for who wait no longer.
+const ABANDONED_EVERY: usize = 64;
+
 /// One lane for each signal and replica set. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Lanes(Arc<Inner>);
@@ -87,6 +90,10 @@ impl Lanes {
         let mut lanes = self.0.lanes.lock();
         let lane = lanes.entry(key.clone()).or_default();
         lane.waiting.push_back(waiting);
+        // Those whose clients went away no longer count against the budget of memory, so they must not stay.
+        if lane.waiting.len().is_multiple_of(ABANDONED_EVERY) {
+            lane.waiting.retain(|waiting| !waiting.done.is_closed());
+        }
         if lane.under_way < UNDER_WAY_MAX {
             lane.under_way += 1;
             self.0.env.tasks.spawn(self.clone().run(key.clone()));
@@ -99,6 +106,7 @@ impl Lanes {
             let turn = Turn { lanes: &self, key: &key };
             let mut sending = Sending::new(&self.0.links, key.0, waiting);
             sending.run(&|problem| self.report(&key, problem)).await;
+            // It ended well: the place is kept for the next batch.
             std::mem::forget(turn);
         }
     }
