@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn a_new_cluster_waits_for_as_many_storage_nodes_as_there_are_replicas() {
+        let founding = |yaml: &str| load_text(yaml, &[]).map(|config| config.meta.founding_storage_nodes());
+        assert_eq!(founding(""), Ok(3));
+        assert_eq!(founding("meta: {replication_factor: 1}"), Ok(1));
+        assert_eq!(founding("meta: {expected_storage_nodes: 5}"), Ok(5));
+        let error = founding("meta: {expected_storage_nodes: 1}").expect_err("fewer nodes than replicas");
+        assert!(error.contains("meta.expected_storage_nodes") && error.contains("3 replicas"), "{error}");
+    }
+
+    #[test]
     fn an_empty_file_is_the_defaults() {
         assert_eq!(load_text("", &[]).expect("defaults"), Config::default());
     }

@@ -60,8 +60,9 @@ pub struct ListenConfig {
 pub struct MetaConfig {
     /// The meta members of a new cluster, `name=host:port` each, the same list on every node.
     pub members: Vec<String>,
-    /// Shards are placed when this many storage nodes have joined.
+    /// Shards are placed when this many storage nodes have joined; 0: as many as `replication_factor`.
     pub expected_storage_nodes: u32,
+    /// Replicas of each shard of a new cluster. 1, for a node by itself, keeps a single copy of everything.
     pub replication_factor: u32,
     /// Shards of a new cluster.
     pub shards: u32,
@@ -121,7 +122,7 @@ impl Default for ListenConfig {
 
 impl Default for MetaConfig {
     fn default() -> Self {
-        MetaConfig { members: Vec::new(), expected_storage_nodes: 1, replication_factor: 3, shards: 64 }
+        MetaConfig { members: Vec::new(), expected_storage_nodes: 0, replication_factor: 3, shards: 64 }
     }
 }
 
@@ -140,6 +141,16 @@ impl Default for StorageConfig {
 impl Default for TelemetryConfig {
     fn default() -> Self {
         TelemetryConfig { endpoint: String::new(), interval_ms: 10_000 }
+    }
+}
+
+impl MetaConfig {
+    /// How many storage nodes the first placement waits for.
+    pub fn founding_storage_nodes(&self) -> u32 {
+        match self.expected_storage_nodes {
+            0 => self.replication_factor,
+            expected => expected,
+        }
     }
 }
 
@@ -162,6 +173,14 @@ impl Config {
         }
         if self.meta.replication_factor == 0 || self.meta.replication_factor > 7 {
             return invalid("meta.replication_factor", "it must be between 1 and 7".into());
+        }
+        if self.meta.founding_storage_nodes() < self.meta.replication_factor {
+            let MetaConfig { expected_storage_nodes: expected, replication_factor: wanted, .. } = self.meta;
+            let reason = format!(
+                "{expected} storage nodes cannot hold the {wanted} replicas of meta.replication_factor; leave it at 0 \
+                 to wait for {wanted}, or ask for fewer replicas"
+            );
+            return invalid("meta.expected_storage_nodes", reason);
         }
         if self.listen.node.is_empty() {
             return invalid("listen.node", "every node needs an address for other nodes".into());
