@@ -176,6 +176,11 @@ impl Node {
         self.readings.source()
     }
 
+    /// The cluster as the node knows it.
+    pub fn cluster(&self) -> Arc<ClusterState> {
+        self.meta.state()
+    }
+
     /// Waits until the node does all that its roles promise.
     pub async fn ready(&self) {
         let mut readiness = self.readiness.clone();
