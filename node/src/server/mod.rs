@@ -4,6 +4,7 @@ pub mod listener;
 pub mod health;
 pub mod readings;
 mod front;
+mod missing;
 mod storage;
 
 use std::io;
@@ -136,11 +137,12 @@ impl Node {
             let grpc = health::grpc(env, self.readiness.clone()).into_axum_router().merge(front.grpc());
             self.addresses.otlp_grpc =
                 self.serve(env, "OTLP/gRPC", "listen.otlp_grpc", &listen.otlp_grpc, grpc).await?;
-            let http = front.http();
+            let http = front.http().fallback(missing::of_otlp);
             self.addresses.otlp_http =
                 self.serve(env, "OTLP/HTTP", "listen.otlp_http", &listen.otlp_http, http).await?;
             queries = queries.merge(front.queries());
         }
+        let queries = queries.fallback(missing::of_queries);
         self.addresses.query = self.serve(env, "queries", "listen.query", &listen.query, queries).await?;
         Ok(())
     }
