@@ -55,10 +55,15 @@ pub enum When {
 }
 
 impl Client {
-    /// A client of the node at `endpoint` (`http://host:port`). It does not connect yet.
+    /// A client of the node at `endpoint` (`http://host:port`, or `host:port`). It does not connect yet.
     pub fn new(endpoint: &str, timeout: Duration) -> Result<Client, ClientError> {
         let bad = |reason: String| ClientError::Endpoint { endpoint: endpoint.to_owned(), reason };
-        let url = Url::parse(endpoint).map_err(|error| bad(format!("{error}; expected http://host:port")))?;
+        let with_scheme = match endpoint.contains("://") {
+            true => endpoint.to_owned(),
+            false => format!("http://{endpoint}"),
+        };
+        let url =
+            Url::parse(&with_scheme).map_err(|error| bad(format!("{error}; expected http://host:port")))?;
         if url.scheme() != "http" {
             return Err(bad(format!(
                 "the scheme {}:// is not supported; expected http://host:port",
@@ -236,9 +241,13 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_cannot_work_is_refused_at_once() {
-        for endpoint in ["127.0.0.1:8081", "https://host:8081", "nonsense"] {
+        for endpoint in ["https://host:8081", "http://", "host:port", ""] {
             let error = Client::new(endpoint, Duration::from_secs(1)).expect_err("refused").to_string();
             assert!(error.contains("http://host:port"), "{error}");
+        }
+        for endpoint in ["http://127.0.0.1:8081", "127.0.0.1:8081", "front-1:8081", "localhost:8081"] {
+            let client = Client::new(endpoint, Duration::from_secs(1)).expect("an endpoint");
+            assert_eq!((client.endpoint.scheme(), client.endpoint.port()), ("http", Some(8081)));
         }
     }
 }

@@ -83,6 +83,15 @@ async fn instant(
     )
 }
 
+/// Says which range it was asked for, as the only line.
+async fn lines(Query(parameters): Query<BTreeMap<String, String>>) -> Json<Value> {
+    let nanos = |name: &str| parameters[name].parse::<u64>().expect("unix nanoseconds");
+    let hours = (nanos("end") - nanos("start")) as f64 / 3.6e12;
+    let line = json!([parameters["start"], format!("{hours} hours")]);
+    let result = json!([{ "stream": { "service_name": "cart" }, "values": [line] }]);
+    Json(json!({ "status": "success", "data": { "resultType": "streams", "result": result } }))
+}
+
 /// Starts a server that gives `verdict` and returns its endpoint.
 async fn serve(verdict: Verdict) -> String {
     let router = Router::new()
@@ -93,6 +102,7 @@ async fn serve(verdict: Verdict) -> String {
         .route(NODES_PATH, get(|| async { Json(status(Verdict::Healthy).nodes) }))
         .route(SHARDS_PATH, get(|| async { Json(shards()) }))
         .route("/prometheus/api/v1/query", get(instant))
+        .route("/loki/api/v1/query_range", get(lines))
         .route(
             "/broken/api/v1/admin/nodes",
             get(|| async { (StatusCode::SERVICE_UNAVAILABLE, Json(ErrorBody { error: "starting".into() })) }),
@@ -204,4 +214,21 @@ async fn a_query_that_does_not_parse_shows_the_servers_reason() {
     let output = otelctl(&serve(Verdict::Healthy).await, &["query", "promql", "("]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("unexpected end of input"));
+}
+
+#[tokio::test]
+async fn log_lines_are_looked_for_in_the_last_hour_when_nothing_is_said() {
+    let endpoint = serve(Verdict::Healthy).await;
+    let without_scheme = endpoint.trim_start_matches("http://");
+    let output = otelctl(without_scheme, &["query", "logql", "{service_name=\"cart\"}"]).await;
+    assert!(text(&output.stdout).contains("1 hours"), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[tokio::test]
+async fn the_help_of_a_query_says_how_times_are_written() {
+    let output = otelctl("", &["query", "logql", "--help"]).await;
+    let help = text(&output.stdout);
+    for part in ["single quotes", "15m", "2026-01-31T12:00:00Z", "unix seconds", "last hour"] {
+        assert!(help.contains(part), "no {part:?} in\n{help}");
+    }
 }

@@ -34,8 +34,10 @@ impl Tasks {
 
     /// Runs `work`, which may block on a disk or compute for long, away from the reactor.
     ///
+    /// Never completes where the runtime shuts down before: so does no task of that runtime.
+    ///
     /// # Panics
-    /// When `work` panics, or when the runtime shuts down meanwhile.
+    /// When `work` panics.
     pub async fn blocking<T, W>(&self, work: W) -> T
     where
         T: Send + 'static,
@@ -47,7 +49,26 @@ impl Tasks {
         match tokio::task::spawn_blocking(work).await {
             Ok(value) => value,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => panic!("the runtime ended blocking work: {error}"),
+            Err(_) => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn work_that_a_runtime_did_not_start_before_it_ended_never_completes() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let _entered = handle.enter();
+        let tasks = Tasks::threads();
+        let work = pin!(tasks.blocking(|| ()));
+        assert_eq!(work.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
     }
 }

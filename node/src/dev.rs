@@ -5,18 +5,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use oteld_cluster::state::{ClusterState, NodeState, Roles};
 use oteld_env::Env;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{
     Config, ConfigError, ListenConfig, MetaConfig, NodeConfig, RetentionConfig, Role, TelemetryConfig,
+    check_address,
 };
 use crate::server::{Node, StartError};
 use crate::telemetry;
 
 /// How long the cluster may take to form before the wait is reported as a failure.
 const FORM_WAIT: Duration = Duration::from_secs(60);
+const NODES_MAX: u32 = 9;
+const NODES_DEFAULT: u32 = 3;
 
 const EXAMPLES: &str = "Examples:
   oteld dev
@@ -26,20 +30,20 @@ const EXAMPLES: &str = "Examples:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct DevOptions {
-    /// Storage nodes; each is a meta member too
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
-    pub nodes: u32,
+    /// Storage nodes; each is a meta member too [default: those that the data directory has, or 3]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
+    pub nodes: Option<u32>,
     /// Where everything is kept; a restart finds it
     #[arg(long, default_value = "./oteld-data")]
     pub data_dir: PathBuf,
     /// Where the front listens for OTLP over gRPC
-    #[arg(long, default_value = "127.0.0.1:4317")]
+    #[arg(long, default_value = "127.0.0.1:4317", value_parser = address)]
     pub otlp_grpc: String,
     /// Where the front listens for OTLP over HTTP
-    #[arg(long, default_value = "127.0.0.1:4318")]
+    #[arg(long, default_value = "127.0.0.1:4318", value_parser = address)]
     pub otlp_http: String,
     /// Where the front listens for queries
-    #[arg(long, default_value = "127.0.0.1:8081")]
+    #[arg(long, default_value = "127.0.0.1:8081", value_parser = address)]
     pub query: String,
     /// First of the ports on 127.0.0.1 that the nodes use among themselves, one each
     #[arg(long, default_value_t = 7070)]
@@ -52,10 +56,23 @@ pub struct DevOptions {
     pub no_self_telemetry: bool,
 }
 
+fn address(text: &str) -> Result<String, String> {
+    check_address(text).map(|()| text.to_owned())
+}
+
 #[derive(Debug, Error)]
 pub enum DevError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("cannot listen on {address} for {what}: {error}; {flag} sets the address")]
+    Listen { what: &'static str, address: String, error: std::io::Error, flag: &'static str },
+    #[error(
+        "{data_dir} holds {found} storage nodes, and {asked} of them are too few to start: give --nodes {found}, or \
+         an empty directory"
+    )]
+    TooFewNodes { data_dir: String, found: u32, asked: u32 },
+    #[error("cannot look into {data_dir}: {error}")]
+    DataDir { data_dir: String, error: std::io::Error },
     #[error("{name}: {error}")]
     Node { name: String, error: StartError },
     #[error("cannot set up logging: {0}")]
@@ -70,7 +87,7 @@ pub enum DevError {
 
 /// Starts the nodes, says how to use them, and stops them at SIGINT or SIGTERM.
 pub async fn run(env: Env, options: DevOptions) -> Result<(), DevError> {
-    let configs = configs(&options);
+    let configs = configs(&options, node_count(&env, &options)?);
     let front = configs.last().expect("there is always a front").clone();
     let telemetry = telemetry::start(&front.telemetry, "oteld-dev", "warn").map_err(DevError::Telemetry)?;
     let mut nodes = Vec::new();
@@ -78,7 +95,7 @@ pub async fn run(env: Env, options: DevOptions) -> Result<(), DevError> {
         config.check()?;
         let name = config.node.name.clone();
         let node = Node::start(env.clone(), config).await;
-        nodes.push(node.map_err(|error| DevError::Node { name, error })?);
+        nodes.push(node.map_err(|error| not_started(name, error))?);
     }
     nodes.iter().for_each(|node| telemetry.observe(node));
     let deadline = Instant::now() + FORM_WAIT;
@@ -88,7 +105,7 @@ pub async fn run(env: Env, options: DevOptions) -> Result<(), DevError> {
             () = until_signal() => return Ok(()),
         }
     }
-    say(&welcome(&options, &nodes[0].retention()));
+    say(&welcome(&options, &nodes[0].cluster(), &nodes[0].retention()));
     until_signal().await;
     say("Stopping: finishing what is under way and closing the stores.\n");
     telemetry.stop();
@@ -101,6 +118,41 @@ pub async fn run(env: Env, options: DevOptions) -> Result<(), DevError> {
     Ok(())
 }
 
+/// How many storage nodes to start: as many as are asked for, and no fewer than the data directory has.
+fn node_count(env: &Env, options: &DevOptions) -> Result<u32, DevError> {
+    let data_dir = || options.data_dir.display().to_string();
+    let mut found = 0;
+    for number in 1..=NODES_MAX {
+        let dir = options.data_dir.join(format!("node-{number}"));
+        let exists = env.disk.exists(&dir);
+        if exists.map_err(|error| DevError::DataDir { data_dir: data_dir(), error })? {
+            found = number;
+        }
+    }
+    match options.nodes {
+        Some(asked) if asked < found => Err(DevError::TooFewNodes { data_dir: data_dir(), found, asked }),
+        Some(asked) => Ok(asked),
+        None if found > 0 => Ok(found),
+        None => Ok(NODES_DEFAULT),
+    }
+}
+
+/// Names the flag where a configuration key would be of no use.
+fn not_started(name: String, error: StartError) -> DevError {
+    match error {
+        StartError::Listen { what, key, address, error } => {
+            let flag = match key {
+                "listen.otlp_grpc" => "--otlp-grpc",
+                "listen.otlp_http" => "--otlp-http",
+                "listen.query" => "--query",
+                _ => "--node-port",
+            };
+            DevError::Listen { what, address, error, flag }
+        }
+        error => DevError::Node { name, error },
+    }
+}
+
 fn not_formed(options: &DevOptions, nodes: &[Node]) -> DevError {
     let reason = |node: &Node| node.readiness().err().map(|reason| format!("{}: {reason}", node.name()));
     let reasons: Vec<String> = nodes.iter().filter_map(reason).collect();
@@ -108,13 +160,13 @@ fn not_formed(options: &DevOptions, nodes: &[Node]) -> DevError {
 }
 
 /// One configuration a node: the storage nodes with the meta role first, the front last.
-fn configs(options: &DevOptions) -> Vec<Config> {
+fn configs(options: &DevOptions, nodes: u32) -> Vec<Config> {
     let address = |index: u32| format!("127.0.0.1:{}", options.node_port + index as u16);
-    let members = (0..options.nodes).map(|index| format!("node-{}={}", index + 1, address(index))).collect();
+    let members = (0..nodes).map(|index| format!("node-{}={}", index + 1, address(index))).collect();
     let meta = MetaConfig {
         members,
-        expected_storage_nodes: options.nodes,
-        replication_factor: options.nodes.min(3),
+        expected_storage_nodes: nodes,
+        replication_factor: nodes.min(3),
         ..MetaConfig::default()
     };
     let node = |name: String, roles: Vec<Role>, index: u32| Config {
@@ -129,10 +181,10 @@ fn configs(options: &DevOptions) -> Vec<Config> {
         retention: RetentionConfig::all(&options.retention),
         ..Config::default()
     };
-    let mut configs: Vec<Config> = (0..options.nodes)
+    let mut configs: Vec<Config> = (0..nodes)
         .map(|index| node(format!("node-{}", index + 1), vec![Role::Storage, Role::Meta], index))
         .collect();
-    let mut front = node("front-1".into(), vec![Role::Front], options.nodes);
+    let mut front = node("front-1".into(), vec![Role::Front], nodes);
     front.listen.otlp_grpc = options.otlp_grpc.clone();
     front.listen.otlp_http = options.otlp_http.clone();
     front.listen.query = options.query.clone();
@@ -144,11 +196,17 @@ fn configs(options: &DevOptions) -> Vec<Config> {
     configs
 }
 
-fn welcome(options: &DevOptions, retention: &str) -> String {
-    let DevOptions { nodes, data_dir, otlp_grpc, otlp_http, query, .. } = options;
-    let replicas = (*nodes).min(3);
+/// How to use the cluster, and what it really consists of, which an earlier start may have decided.
+fn welcome(options: &DevOptions, cluster: &ClusterState, retention: &str) -> String {
+    let DevOptions { data_dir, otlp_grpc, otlp_http, query, .. } = options;
+    let replicas = cluster.settings.replication_factor;
+    let count = |has: fn(&Roles) -> bool| {
+        let nodes = cluster.nodes.values().filter(|node| node.state != NodeState::Removed);
+        nodes.filter(|node| has(&node.roles)).count()
+    };
+    let (nodes, members) = (count(|roles| roles.storage), count(|roles| roles.meta));
     format!(
-        r#"oteld is ready: {nodes} storage nodes ({replicas} replicas a shard), a meta group of {nodes} and a front; data in {}, kept: {retention}
+        r#"oteld is ready: {nodes} storage nodes ({replicas} replicas a shard), a meta group of {members} and a front; data in {}, kept: {retention}
 
   send OTLP    gRPC http://{otlp_grpc}   HTTP http://{otlp_http}
   query        http://{query}/prometheus  /loki  /jaeger  /tempo
@@ -159,6 +217,7 @@ Send a log record:
 Read it back:
   curl -sS -G http://{query}/loki/api/v1/query_range --data-urlencode 'query={{service_name="shop"}}'
 
+Data stays until you remove the directory, and an idle cluster adds its own telemetry to it (--no-self-telemetry).
 Press Ctrl-C to stop; the same command finds the data again.
 "#,
         data_dir.display()

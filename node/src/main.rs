@@ -19,7 +19,7 @@ const EXAMPLES: &str = "Examples:
 
 OTELD_LOG sets what is logged, such as `info` or `oteld=debug,openraft=warn`.";
 
-/// A replicated, sharded store for OpenTelemetry metrics, logs and traces.
+/// Keeps OpenTelemetry metrics, logs and traces on several machines, and answers PromQL, LogQL, Jaeger and Tempo queries.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {

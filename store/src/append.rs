@@ -167,7 +167,7 @@ impl Engine {
         let mut reservation = Reservation::new(self.clone());
         let mut accepted = Vec::new();
         let mut state = self.state.lock();
-        let busy = state.memtable_bytes() > self.options.memtable_bytes_max.saturating_mul(2);
+        let behind = self.is_behind(&state);
         for &place in open {
             let part = MemPart { batch: batch.clone(), index: parts[place] };
             let header = part.header();
@@ -192,10 +192,8 @@ impl Engine {
         if accepted.is_empty() {
             return Ok(round);
         }
-        if busy {
+        if let Some(reason) = behind {
             self.wake_flush.notify_one();
-            let reason =
-                format!("unflushed data takes more than {} bytes", 2 * self.options.memtable_bytes_max);
             return Err(AppendError::Busy { reason });
         }
         let (reply, receiver) = oneshot::channel();

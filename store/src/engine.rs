@@ -114,6 +114,12 @@ impl State {
         self.memtable.bytes() + self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum::<u64>()
     }
 
+    /// Windows of event time with rows in memtables, roughly.
+    pub(crate) fn memtable_windows(&self) -> usize {
+        self.memtable.window_count()
+            + self.frozen.iter().map(|frozen| frozen.memtable.window_count()).sum::<usize>()
+    }
+
     /// Ends writing until a restart; the first reason stays.
     pub(crate) fn fail(&mut self, reason: &str) {
         if !matches!(self.writes, WriteState::Failed(_) | WriteState::Closed) {
@@ -189,6 +195,25 @@ impl Engine {
             WriteState::Failed(reason) => Err(AppendError::ReadOnly { reason: reason.clone() }),
             WriteState::Closed => Err(AppendError::Closed),
         }
+    }
+
+    /// Whether the active memtable has enough for its segments.
+    pub(crate) fn is_memtable_full(&self, state: &State) -> bool {
+        state.memtable.bytes() > self.options.memtable_bytes_max
+            || state.memtable.window_count() > self.options.memtable_windows_max
+    }
+
+    /// Why parts cannot be taken before a flush has made room.
+    pub(crate) fn is_behind(&self, state: &State) -> Option<String> {
+        let (bytes_max, windows_max) =
+            (self.options.memtable_bytes_max.saturating_mul(2), self.options.memtable_windows_max * 2);
+        if state.memtable_bytes() > bytes_max {
+            return Some(format!("unflushed data takes more than {bytes_max} bytes"));
+        }
+        let windows = state.memtable_windows();
+        (windows > windows_max).then(|| {
+            format!("unflushed data lies in {windows} windows of event time, more than {windows_max}")
+        })
     }
 
     /// Before anything is changed in the directory, under the lock of that kind of change, so that a closed store

@@ -23,7 +23,7 @@ use crate::wal_task::request_freeze;
 const RUN_BYTES_MAX: u64 = 16 << 20;
 
 impl Engine {
-    /// Whether a memtable is large or old, or an earlier flush failed.
+    /// Whether a memtable is large, wide or old, or an earlier flush failed.
     pub(crate) fn is_flush_due(&self) -> bool {
         let now = self.env.clock.now_unix_nanos();
         let state = self.state.lock();
@@ -32,7 +32,7 @@ impl Engine {
             .memtable
             .since_unix_nano()
             .is_some_and(|since| u128::from(now.saturating_sub(since)) >= age_max);
-        is_old || !state.frozen.is_empty() || state.memtable.bytes() > self.options.memtable_bytes_max
+        is_old || !state.frozen.is_empty() || self.is_memtable_full(&state)
     }
 
     /// Makes segments of all that is in memtables now, then lets go of WAL files.
@@ -195,6 +195,8 @@ fn write_segments(
     written: &mut Vec<Arc<OpenSegment>>,
 ) -> Result<(), StoreError> {
     for ((signal, window), parts) in parts_by_window(memtable)? {
+        // A store that is closed does not wait for the rest: the log has it.
+        engine.is_not_closed()?;
         let ids = ids_of(&parts);
         if let Some(segment) = write_segment(engine, signal, window, &parts, floors, &ids)? {
             written.push(segment);

@@ -110,6 +110,8 @@ pub(crate) struct Memtable {
     bytes: u64,
     rows: BTreeMap<Signal, u64>,
     since_unix_nano: Option<u64>,
+    /// Windows with rows, at least roughly: of a part only the first and the last are known without its rows.
+    row_windows: BTreeSet<(Signal, Window)>,
 }
 
 impl Memtable {
@@ -120,9 +122,24 @@ impl Memtable {
         for index in accepted {
             let part = MemPart { batch: batch.clone(), index: *index };
             *self.rows.entry(batch.signal()).or_default() += part.row_count();
+            self.note_windows(&part);
             let bucket = self.buckets.entry((batch.signal(), part.window())).or_default();
             bucket.parts.write().push(part);
         }
+    }
+
+    /// Rows between the first and the last may each have a window of their own.
+    fn note_windows(&mut self, part: &MemPart) {
+        let header = part.header();
+        let (first, last) = (part.window().0, Window::of(header.max_time_unix_nano).0);
+        let count = part.row_count().min(last.saturating_sub(first).saturating_add(1));
+        let windows = (first..first.saturating_add(count.saturating_sub(1))).chain([last]);
+        self.row_windows.extend(windows.map(|window| (part.batch.signal(), Window(window))));
+    }
+
+    /// How many windows of event time have rows here, roughly.
+    pub(crate) fn window_count(&self) -> usize {
+        self.row_windows.len()
     }
 
     /// Bytes in memory, roughly.

@@ -21,6 +21,9 @@ pub struct StoreOptions {
     /// The active memtable is flushed above this. Appends are refused when all memtables together hold twice as
     /// much.
     pub memtable_bytes_max: u64,
+    /// The active memtable is flushed when its rows lie in more windows of event time, each of which becomes a
+    /// file. Appends are refused when all memtables together have twice as many.
+    pub memtable_windows_max: usize,
     /// The active memtable is flushed when its oldest part is older.
     pub memtable_age_max: Duration,
     /// Appends are refused where less would be left on the disk.
@@ -48,6 +51,7 @@ impl Default for StoreOptions {
             wal_queue_bytes_max: 64 << 20,
             wal_keep_bytes: 256 << 20,
             memtable_bytes_max: 64 << 20,
+            memtable_windows_max: 1024,
             memtable_age_max: Duration::from_secs(300),
             min_free_bytes: 256 << 20,
             definitions_bytes_max: 32 << 20,

@@ -183,7 +183,7 @@ fn publish(engine: &Arc<Engine>, wal: &Option<WalWriter>, mut group: Group, star
     state.wal_end = wal.end();
     state.counters.wal_groups += 1;
     let position = state.position;
-    let is_large = state.memtable.bytes() > engine.options.memtable_bytes_max;
+    let is_large = engine.is_memtable_full(&state);
     drop(state);
     engine.position.send_replace(position);
     if is_large {

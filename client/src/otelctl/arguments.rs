@@ -21,7 +21,7 @@ Exit status: 0 done, 1 the server refused (its message is printed), 2 no answer 
 `cluster status` has its own, see its --help."
 )]
 pub(crate) struct Arguments {
-    /// Query port of any node.
+    /// Query port of any node, HOST:PORT or http://HOST:PORT.
     #[arg(long, global = true, env = "OTELCTL_ENDPOINT", default_value = "http://127.0.0.1:8081")]
     pub(crate) endpoint: String,
     #[arg(short, long, global = true, value_enum, default_value = "table")]
@@ -118,21 +118,22 @@ Example:
     Traceql(QueryArguments),
 }
 
-/// Times are `now`, an age like `15m` or `1h30m`, unix seconds, or RFC 3339.
 #[derive(Args)]
 pub(crate) struct QueryArguments {
+    /// What to ask, in one argument: put it in single quotes.
     pub(crate) query: String,
-    /// Ask for a range from here …
-    #[arg(long, value_parser = parse_time)]
+    /// Ask for a range from here: an age like 15m or 1h30m, a time like 2026-01-31T12:00:00Z, unix seconds, or now.
+    /// Log lines are looked for in the last hour when nothing is said.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) start: Option<u64>,
-    /// … to here (default: now).
-    #[arg(long, value_parser = parse_time, requires = "start")]
+    /// … to here, in the same forms (default: now).
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "start")]
     pub(crate) end: Option<u64>,
     /// Distance of the points of a range, like 30s or 1m.
-    #[arg(long, value_parser = time::parse_duration, requires = "start")]
+    #[arg(long, value_name = "DURATION", value_parser = time::parse_duration, requires = "start")]
     pub(crate) step: Option<Duration>,
-    /// Ask for one moment (default: now).
-    #[arg(long, value_parser = parse_time, conflicts_with = "start")]
+    /// Ask for one moment, in the same forms (default: now).
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "start")]
     pub(crate) time: Option<u64>,
     /// Most log lines or traces.
     #[arg(long)]

@@ -17,6 +17,9 @@ use arguments::{
     Arguments, ClusterCommand, Command, NodeCommand, Output, QueryArguments, QueryCommand, ShardsCommand,
 };
 
+/// How far back log lines are looked for when nobody says: an hour.
+const LINES_RANGE_NANOS: u64 = 3_600_000_000_000;
+
 const EXIT_DEGRADED: u8 = 1;
 const EXIT_REFUSED: u8 = 1;
 const EXIT_UNAVAILABLE: u8 = 2;
@@ -69,7 +72,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, ClientError> {
                 QueryCommand::Logql(query) => (Language::LogQl, query),
                 QueryCommand::Traceql(query) => (Language::TraceQl, query),
             };
-            let answer = client.query(language, &query.query, when(query), query.limit).await?;
+            let answer = client.query(language, &query.query, when(language, query), query.limit).await?;
             print(output, &answer, || query_table::render(&answer));
             for warning in query_table::warnings(&answer) {
                 eprintln!("warning: {warning}");
@@ -79,8 +82,14 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, ClientError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn when(query: &QueryArguments) -> When {
+fn when(language: Language, query: &QueryArguments) -> When {
+    // Lines are of a range; what begins with a selector asks for lines, and a metric of them with a function.
+    let asks_for_lines = language == Language::LogQl && query.query.trim_start().starts_with('{');
     match (query.start, query.time) {
+        (None, None) if asks_for_lines => {
+            let end = arguments::now_unix_nano();
+            When::Range { start: end.saturating_sub(LINES_RANGE_NANOS), end, step: query.step }
+        }
         (Some(start), _) => {
             let end = query.end.unwrap_or_else(arguments::now_unix_nano);
             When::Range { start, end, step: query.step }

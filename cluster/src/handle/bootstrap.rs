@@ -86,7 +86,8 @@ async fn start(inner: &Arc<Inner>, directory: Directory) -> Result<(), Bootstrap
         Member::start(&inner.env, id, directory.log.clone(), inner.channels.clone(), options).await?;
     let member = Arc::new(member);
     if let Some(members) = members {
-        tracing::info!(?members, "forms the meta group");
+        let names: Vec<&str> = members.values().map(|node| node.name.as_str()).collect();
+        tracing::info!(members = names.join(", "), "forms the meta group");
         member.form(members).await?;
     }
     inner.member.send_replace(Some(member));

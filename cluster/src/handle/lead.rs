@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::retain::RetentionWatch;
-use crate::command::{Applied, Command};
+use crate::command::{Applied, Command, Rejected};
 use crate::ids::{ClusterId, Incarnation, MetaId};
 use crate::membership::{MetaNode, leaving, next_voters};
 use crate::placement::{Candidate, plan_initial};
@@ -46,8 +46,10 @@ async fn step(inner: &Inner, member: &Member, retention: &mut RetentionWatch) ->
     change_members(member, &state, timeout).await?;
     if let Some(command) = next_command(inner, member, &state).or_else(|| retention.next(inner, &state)) {
         let answer = member.write(command, timeout).await?;
-        if let Err(rejected) = answer {
-            tracing::warn!(%rejected, "a step of the leader was refused");
+        match answer {
+            // A new leader looks at the state before it has applied all of the log, so it may repeat what was done.
+            Err(Rejected::AlreadyPlaced | Rejected::AlreadyInitialised(_)) | Ok(_) => {}
+            Err(rejected) => tracing::warn!(%rejected, "a step of the leader was refused"),
         }
     }
     Ok(())

@@ -30,7 +30,8 @@ pub struct Gathered {
 pub fn cluster_status(gathered: &Gathered) -> ClusterStatus {
     let shards = shard_statuses(gathered);
     let shards_total = shards.len() as u32;
-    let under_replicated = shards.iter().filter(|shard| !is_whole(shard)).count() as u32;
+    let replicas_wanted = gathered.state.settings.replication_factor as usize;
+    let under_replicated = shards.iter().filter(|shard| !is_whole(shard, replicas_wanted)).count() as u32;
     let moving = shards.iter().filter(|shard| shard.new.is_some()).count() as u32;
     let (verdict, reasons) = judge(gathered, under_replicated);
     ClusterStatus {
@@ -126,9 +127,10 @@ fn replica(gathered: &Gathered, member: Member) -> ReplicaStatus {
     ReplicaStatus { node: node.map_or_else(|| member.node.to_string(), |node| node.name.clone()), state }
 }
 
-fn is_whole(shard: &ShardStatus) -> bool {
-    let all = shard.replicas.iter().chain(shard.new.iter().flatten());
-    all.into_iter().all(|replica| replica.state == ReplicaState::Active)
+/// Whether a shard has as many replicas as the cluster wants, and all of them serve.
+fn is_whole(shard: &ShardStatus, replicas_wanted: usize) -> bool {
+    let mut all = shard.replicas.iter().chain(shard.new.iter().flatten());
+    shard.replicas.len() >= replicas_wanted && all.all(|replica| replica.state == ReplicaState::Active)
 }
 
 /// The verdict and its reasons, the worst first.
@@ -183,6 +185,14 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     if under_replicated > 0 {
         bad.push(format!("{under_replicated} of {} shards are under-replicated", state.shards.len()));
     }
+    let wanted = state.settings.replication_factor;
+    let few = state.shards.iter().filter(|shard| shard.entry.old.len() < wanted as usize).count();
+    if few > 0 {
+        let total = state.shards.len();
+        bad.push(format!(
+            "{few} of {total} shards were placed on fewer than {wanted} nodes, the replication factor"
+        ));
+    }
     let verdict = match (fatal.is_empty(), bad.is_empty()) {
         (false, _) => Verdict::Unavailable,
         (true, false) => Verdict::Degraded,
@@ -190,4 +200,66 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     };
     fatal.extend(bad);
     (verdict, fatal)
+}
+
+#[cfg(test)]
+mod tests {
+    use oteld_cluster::ids::{Epoch, ShardId};
+    use oteld_cluster::state::{Node, Roles, Settings, ShardEntry};
+
+    use super::*;
+
+    /// A cluster whose storage nodes all answer, with two shards on the first `placed` of them.
+    fn cluster(nodes: u64, placed: u64, replication_factor: u32) -> Gathered {
+        let mut gathered = Gathered::default();
+        let expected_storage_nodes = replication_factor;
+        let settings = Settings {
+            replication_factor,
+            shards: 2,
+            expected_storage_nodes,
+            split_version: 1,
+            ..Settings::default()
+        };
+        gathered.state.settings = settings;
+        for id in 1..=nodes {
+            let node = Node {
+                name: format!("n{id}"),
+                address: format!("n{id}:7070"),
+                roles: Roles { storage: true, ..Roles::default() },
+                zone: None,
+                state: state::NodeState::Active,
+                replica: Some(ReplicaId(id.into())),
+                feature_level: 1,
+            };
+            gathered.state.nodes.insert(NodeId(id), node);
+            gathered.own.insert(NodeId(id), OwnStatus::default());
+        }
+        let member =
+            |id: u64| Member { node: NodeId(id), replica: ReplicaId(id.into()), since_epoch: Epoch(1) };
+        let entry = Entry { epoch: Epoch(1), old: (1..=placed).map(member).collect(), new: None };
+        let shard = |shard: u32| ShardEntry {
+            shard: ShardId(shard),
+            entry: entry.clone(),
+            moving: None,
+            last_move: None,
+            split_from: None,
+        };
+        gathered.state.shards = (0..2).map(shard).collect();
+        gathered.meta.leader = Some("n1".into());
+        gathered
+    }
+
+    #[test]
+    fn a_shard_is_whole_when_it_has_as_many_replicas_as_the_replication_factor() {
+        let verdict = |nodes, placed, replication_factor| {
+            let status = cluster_status(&cluster(nodes, placed, replication_factor));
+            (status.verdict, status.shards.under_replicated)
+        };
+        assert_eq!(verdict(3, 3, 3), (Verdict::Healthy, 0));
+        assert_eq!(verdict(1, 1, 1), (Verdict::Healthy, 0));
+        assert_eq!(verdict(1, 1, 3), (Verdict::Degraded, 2));
+        assert_eq!(verdict(3, 1, 3), (Verdict::Degraded, 2), "nodes that joined later hold nothing");
+        let reasons = cluster_status(&cluster(3, 1, 3)).reasons;
+        assert!(reasons.iter().any(|reason| reason.contains("the replication factor")), "{reasons:?}");
+    }
 }

@@ -64,8 +64,9 @@ pub struct ListenConfig {
 pub struct MetaConfig {
     /// The meta members of a new cluster, `name=host:port` each, the same list on every node.
     pub members: Vec<String>,
-    /// Shards are placed when this many storage nodes have joined.
+    /// Shards are placed when this many storage nodes have joined; 0: as many as `replication_factor`.
     pub expected_storage_nodes: u32,
+    /// Replicas of each shard of a new cluster. 1, for a node by itself, keeps a single copy of everything.
     pub replication_factor: u32,
     /// Shards of a new cluster.
     pub shards: u32,
@@ -89,6 +90,11 @@ pub struct IngestConfig {
     pub memory_bytes_max: usize,
     /// How long a front tries to reach a majority before it answers that the outcome is unknown.
     pub timeout_ms: u64,
+    /// Event times further behind the node's clock refuse the request. With `future_max_ms` this bounds how many
+    /// windows of two hours, and so how many files, senders can make.
+    pub past_max_ms: u64,
+    /// Event times further ahead of the node's clock refuse the request.
+    pub future_max_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,7 +140,7 @@ impl Default for ListenConfig {
 
 impl Default for MetaConfig {
     fn default() -> Self {
-        MetaConfig { members: Vec::new(), expected_storage_nodes: 1, replication_factor: 3, shards: 64 }
+        MetaConfig { members: Vec::new(), expected_storage_nodes: 0, replication_factor: 3, shards: 64 }
     }
 }
 
@@ -164,7 +170,14 @@ impl Default for RetentionConfig {
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        IngestConfig { request_bytes_max: 64 << 20, memory_bytes_max: 512 << 20, timeout_ms: 10_000 }
+        const DAY_MS: u64 = 86_400_000;
+        IngestConfig {
+            request_bytes_max: 64 << 20,
+            memory_bytes_max: 512 << 20,
+            timeout_ms: 10_000,
+            past_max_ms: 3 * 365 * DAY_MS,
+            future_max_ms: DAY_MS,
+        }
     }
 }
 
@@ -177,6 +190,16 @@ impl Default for StorageConfig {
 impl Default for TelemetryConfig {
     fn default() -> Self {
         TelemetryConfig { endpoint: String::new(), interval_ms: 10_000 }
+    }
+}
+
+impl MetaConfig {
+    /// How many storage nodes the first placement waits for.
+    pub fn founding_storage_nodes(&self) -> u32 {
+        match self.expected_storage_nodes {
+            0 => self.replication_factor,
+            expected => expected,
+        }
     }
 }
 
@@ -205,16 +228,28 @@ impl Config {
                 return invalid(&format!("retention.{}", signal.name()), error.to_string());
             }
         }
+        if self.meta.founding_storage_nodes() < self.meta.replication_factor {
+            let MetaConfig { expected_storage_nodes: expected, replication_factor: wanted, .. } = self.meta;
+            let reason = format!(
+                "{expected} storage nodes cannot hold the {wanted} replicas of meta.replication_factor; leave it at 0 \
+                 to wait for {wanted}, or ask for fewer replicas"
+            );
+            return invalid("meta.expected_storage_nodes", reason);
+        }
         if self.listen.node.is_empty() {
             return invalid("listen.node", "every node needs an address for other nodes".into());
         }
         let mut names = Vec::new();
         for member in &self.meta.members {
             match member.split_once('=') {
-                Some((name, address)) if !name.is_empty() && address.contains(':') => names.push(name),
+                Some((name, address)) if !name.is_empty() && check_address(address).is_ok() => {
+                    names.push(name);
+                }
                 _ => return invalid("meta.members", format!("`{member}` is not of the form name=host:port")),
             }
         }
+        self.check_addresses()?;
+        self.check_limits()?;
         if self.meta.members.is_empty() && !self.has(Role::Meta) {
             return invalid("meta.members", "a node without the meta role must know the meta members".into());
         }
@@ -226,4 +261,54 @@ impl Config {
         }
         Ok(())
     }
+
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let ListenConfig { otlp_grpc, otlp_http, query, node } = &self.listen;
+        let endpoint = self.telemetry.endpoint.trim_start_matches("http://").trim_end_matches('/');
+        for (key, address) in [
+            ("listen.otlp_grpc", otlp_grpc.as_str()),
+            ("listen.otlp_http", otlp_http),
+            ("listen.query", query),
+            ("listen.node", node),
+            ("advertise", &self.advertise),
+            ("telemetry.endpoint", endpoint),
+        ] {
+            if !address.is_empty() {
+                check_address(address)
+                    .map_err(|reason| ConfigError::Invalid { key: key.to_owned(), reason })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bounds of 0 would refuse everything, or make a loop of what is done now and then.
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("ingest.request_bytes_max", self.ingest.request_bytes_max as u64),
+            ("ingest.memory_bytes_max", self.ingest.memory_bytes_max as u64),
+            ("ingest.timeout_ms", self.ingest.timeout_ms),
+            ("storage.memtable_bytes_max", self.storage.memtable_bytes_max),
+            ("query.timeout_ms", self.query.timeout_ms),
+            ("telemetry.interval_ms", self.telemetry.interval_ms),
+        ] {
+            if value == 0 {
+                let reason = "it must be more than 0".to_owned();
+                return Err(ConfigError::Invalid { key: key.to_owned(), reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `address` is a `host:port` that can be listened on or connected to, without asking for the name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_address(address: &str) -> Result<(), String> {
+    let bad = || format!("`{address}` is not of the form host:port, such as 127.0.0.1:4317");
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let is_ipv6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some();
+    let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    port.parse::<u16>().map_err(|_| bad())?;
+    if is_ipv6 || is_name { Ok(()) } else { Err(bad()) }
 }

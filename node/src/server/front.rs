@@ -15,7 +15,7 @@ use crate::rpc::service::StorageParts;
 use crate::telemetry::requests::traced;
 use crate::view::ClusterView;
 use crate::write::admit::{Admission, AdmitOptions};
-use crate::write::receive::{ReceiveState, grpc_routes, http_router};
+use crate::write::receive::{EventTimes, ReceiveState, grpc_routes, http_router};
 use crate::write::replicate::Replicator;
 
 /// What a node with the front role has.
@@ -39,7 +39,12 @@ impl Front {
             message_bytes_max: config.ingest.request_bytes_max,
             memory_bytes_max: config.ingest.memory_bytes_max,
         });
-        let receive = ReceiveState::new(env.tasks, Arc::new(replicator), admission);
+        let mut receive = ReceiveState::new(env.tasks, Arc::new(replicator), admission);
+        receive.times = Some(EventTimes {
+            clock: env.clock.clone(),
+            past_max: Duration::from_millis(config.ingest.past_max_ms),
+            future_max: Duration::from_millis(config.ingest.future_max_ms),
+        });
         let ask = FanOut::new(view.clone(), peers.clone(), config.query.clone());
         let read = ReadState { env: env.clone(), ask: Arc::new(ask), limits: Arc::new(config.query.clone()) };
         Front { receive, read }

@@ -5,6 +5,7 @@ pub mod health;
 pub mod readings;
 mod front;
 mod set_aside;
+mod missing;
 mod storage;
 pub mod retention;
 
@@ -141,11 +142,12 @@ impl Node {
             let grpc = health::grpc(env, self.readiness.clone()).into_axum_router().merge(front.grpc());
             self.addresses.otlp_grpc =
                 self.serve(env, "OTLP/gRPC", "listen.otlp_grpc", &listen.otlp_grpc, grpc).await?;
-            let http = front.http();
+            let http = front.http().fallback(missing::of_otlp);
             self.addresses.otlp_http =
                 self.serve(env, "OTLP/HTTP", "listen.otlp_http", &listen.otlp_http, http).await?;
             queries = queries.merge(front.queries());
         }
+        let queries = queries.fallback(missing::of_queries);
         self.addresses.query = self.serve(env, "queries", "listen.query", &listen.query, queries).await?;
         Ok(())
     }
@@ -184,6 +186,11 @@ impl Node {
     /// How long the cluster that the node is in keeps each signal, in words.
     pub fn retention(&self) -> String {
         retention_text(&self.meta.state())
+    }
+
+    /// The cluster as the node knows it.
+    pub fn cluster(&self) -> Arc<ClusterState> {
+        self.meta.state()
     }
 
     /// Waits until the node does all that its roles promise.
@@ -283,10 +290,7 @@ impl Startup {
                 }
             }
         }
-        self.say(Err(
-            "waiting for the first placement of the shards: not all storage nodes have joined".into()
-        ));
-        if changes.wait_for(|state| !state.shards.is_empty()).await.is_err() {
+        if self.placed().await.is_none() {
             return;
         }
         let my = my_node(&self.config, self.store.as_ref());
@@ -330,6 +334,23 @@ impl Startup {
         }
     }
 
+    /// Waits until the shards are placed, and says what it waits for; `None` when the node ends before.
+    async fn placed(&self) -> Option<()> {
+        let mut changes = self.view.changes();
+        let is_alone = self.config.meta.members.len() <= 1;
+        let mut said = None;
+        loop {
+            let waits_for = awaited(&changes.borrow_and_update(), is_alone);
+            let Some(reason) = waits_for else { return Some(()) };
+            if said.as_ref() != Some(&reason) {
+                info!(reason, "not ready yet");
+                self.say(Err(reason.clone()));
+                said = Some(reason);
+            }
+            changes.changed().await.ok()?;
+        }
+    }
+
     fn say(&self, readiness: Readiness) {
         // What was said before is of no more interest.
         let _ = self.ready.send_replace(readiness);
@@ -352,6 +373,22 @@ fn my_node(config: &Config, store: Option<&Store>) -> MyNode {
         zone: Some(config.node.zone.clone()).filter(|zone| !zone.is_empty()),
         replica: store.map(storage::replica_of),
     }
+}
+
+/// What the first placement of the shards waits for, with advice for a node that forms the meta group by itself;
+/// `None` once they are placed.
+fn awaited(state: &ClusterState, is_alone: bool) -> Option<String> {
+    let Settings { expected_storage_nodes: expected, replication_factor, .. } = state.settings;
+    let joined = state.placeable().len();
+    let advice = match is_alone && replication_factor > 1 {
+        true => ". A new cluster of one node that is to stay alone needs meta.replication_factor: 1",
+        false => "",
+    };
+    state.shards.is_empty().then(|| {
+        format!(
+            "waiting to place the shards: {joined} of {expected} expected storage nodes have joined{advice}"
+        )
+    })
 }
 
 /// Whether the metadata has the node as it is now.
@@ -382,7 +419,7 @@ fn meta_options(config: &Config, log: MetaLog) -> MetaOptions {
     let settings = Settings {
         replication_factor: meta.replication_factor,
         shards: meta.shards,
-        expected_storage_nodes: meta.expected_storage_nodes,
+        expected_storage_nodes: meta.founding_storage_nodes(),
         split_version: 1,
         retention_seconds: config.retention.seconds(),
     };

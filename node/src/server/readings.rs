@@ -160,6 +160,12 @@ fn store_readings(store: &Store, readings: &mut Vec<Reading>) {
         ("oteld.store.memtable_size", "By", "Bytes of memtables.", status.memtable_bytes),
         ("oteld.store.request_ids", "{request}", "Request ids in memory.", status.ids),
         ("oteld.store.read_only", "", "1 when the store refuses writes.", status.read_only.is_some().into()),
+        (
+            "oteld.store.maintenance_failing",
+            "",
+            "1 when the last flush or merge failed.",
+            status.maintenance_error.is_some().into(),
+        ),
     ] {
         readings.push(Reading::gauge(name, unit, help, value));
     }

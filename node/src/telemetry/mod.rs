@@ -3,6 +3,7 @@
 
 pub mod readings;
 pub mod requests;
+mod delivery;
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use self::delivery::Watched;
 use self::readings::{Kind, Reading};
 use crate::config::TelemetryConfig;
 use crate::server::Node;
@@ -153,7 +155,8 @@ impl Exporters {
         let logs = LogExporter::builder().with_tonic().with_endpoint(&endpoint).build()?;
         let spans = SpanExporter::builder().with_tonic().with_endpoint(&endpoint).build()?;
         let interval = Duration::from_millis(config.interval_ms.max(100));
-        let reader = PeriodicReader::builder(metrics).with_interval(interval).build();
+        let reader =
+            PeriodicReader::builder(Watched::new(metrics, &endpoint)).with_interval(interval).build();
         Ok(Exporters {
             meters: SdkMeterProvider::builder().with_reader(reader).with_resource(resource.clone()).build(),
             loggers: SdkLoggerProvider::builder()

@@ -103,6 +103,14 @@ async fn a_development_cluster_shows_itself_stops_cleanly_and_finds_its_data() {
 
     let output = terminate(process).await;
     assert_eq!(complaints(&output), Vec::<String>::new(), "nothing to complain of");
+
+    let mut fewer = Process::start(&["dev", "--nodes", "2", "--data-dir", data.to_str().unwrap()], &log);
+    until("fewer nodes are refused", async || fewer.ended().ok_or_else(|| fewer.output())).await;
+    assert!(fewer.output().contains("holds 3 storage nodes"), "{}", fewer.output());
+    let mut wrong = Process::start(&["dev", "--otlp-grpc", "nonsense"], &log);
+    until("a wrong address is refused", async || wrong.ended().ok_or_else(|| wrong.output())).await;
+    assert!(wrong.output().contains("--otlp-grpc"), "{}", wrong.output());
+
     let process = ports.start(&data, &log).await;
     assert_eq!(front.lines("shop", time..time + 1).await.unwrap().len(), 1);
     let rows =

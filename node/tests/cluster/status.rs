@@ -4,8 +4,10 @@ use std::process::{Command, Output};
 
 use oteld_client::admin::{MetaRole, Verdict};
 
+use tempfile::TempDir;
+
 use crate::harness::Cluster;
-use crate::process::otelctl;
+use crate::process::{Process, free_ports, otelctl, until};
 
 fn cluster_status(endpoint: &str) -> Option<Output> {
     let mut command = Command::new(otelctl()?);
@@ -48,5 +50,37 @@ async fn the_status_goes_from_healthy_to_degraded_to_unavailable_and_back() {
     drop(cluster);
     if let Some(output) = cluster_status(&endpoint) {
         assert_eq!(output.status.code(), Some(2), "nobody answers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_by_itself_keeps_single_copies_only_when_it_is_told_to() {
+    let dir = TempDir::new().unwrap();
+    let http = reqwest::Client::new();
+    for (replication, wanted) in [
+        (None, "1 of 3 expected storage nodes have joined. A new cluster of one node"),
+        (Some("meta.replication_factor=1"), "ready\n"),
+    ] {
+        let name = if replication.is_some() { "alone" } else { "waiting" };
+        let (data, log) = (dir.path().join(name), dir.path().join(format!("{name}.log")));
+        let [node, query] = free_ports();
+        let settings = [
+            format!("node.data_dir={}", data.display()),
+            format!("listen.node=127.0.0.1:{node}"),
+            format!("listen.query=127.0.0.1:{query}"),
+            "listen.otlp_grpc=".to_owned(),
+            "listen.otlp_http=".to_owned(),
+        ];
+        let mut arguments = vec!["run"];
+        for setting in settings.iter().map(String::as_str).chain(replication) {
+            arguments.extend(["--set", setting]);
+        }
+        let _process = Process::start(&arguments, &log);
+        until(&format!("the node says: {wanted}"), async || {
+            let asked = http.get(format!("http://127.0.0.1:{query}/readyz")).send().await;
+            let said = asked.map_err(|error| error.to_string())?.text().await.unwrap_or_default();
+            if said.contains(wanted) { Ok(()) } else { Err(said) }
+        })
+        .await;
     }
 }

@@ -155,6 +155,40 @@ fn a_metric_without_data_is_a_warning() {
 }
 
 #[test]
+fn what_is_kept_otherwise_than_it_was_sent_is_a_warning() {
+    let time = [9_u8, 1, 0, 0, 0, 0, 0, 0, 0];
+    let wrong = [&time[..], &[2 << 3, 99], &nested(9, &[7; 15]), &nested(10, &[7; 3])].concat();
+    let right = [&time[..], &[2 << 3, 24], &nested(9, &[7; 16]), &nested(10, &[])].concat();
+    let request = |record: &[u8]| nested(1, &nested(2, &nested(2, record)));
+    assert_eq!(decode(Signal::Logs, &request(&right)).unwrap().rejection, None);
+    let decoded = decode(Signal::Logs, &request(&wrong)).unwrap();
+    assert_eq!(decoded.rows.len(), 1);
+    let rejection = decoded.rejection.unwrap();
+    assert_eq!(rejection.rejected, 0);
+    for part in
+        ["warning: a trace_id that is not 16 bytes", "a span_id that is not 8", "severity_number above 24"]
+    {
+        assert!(rejection.message.contains(part), "{}", rejection.message);
+    }
+
+    let histogram = |count: u64| {
+        let time = [&[3 << 3 | 1][..], &1_u64.to_le_bytes()].concat();
+        let count = [&[4 << 3 | 1][..], &count.to_le_bytes()].concat();
+        let buckets = nested(6, &[1_u64, 1].map(u64::to_le_bytes).concat());
+        let bounds = nested(7, &1_f64.to_le_bytes());
+        let point = nested(1, &[time, count, buckets, bounds].concat());
+        let metric = [nested(1, b"h"), nested(9, &point)].concat();
+        let decoded = decode(Signal::Metrics, &nested(1, &nested(2, &nested(2, &metric)))).unwrap();
+        (decoded.rows.len(), decoded.rejection)
+    };
+    assert_eq!(histogram(2), (1, None));
+    let (rows, rejection) = histogram(300);
+    let rejection = rejection.unwrap();
+    assert_eq!((rows, rejection.rejected), (1, 0));
+    assert!(rejection.message.contains("not the sum of its bucket_counts"), "{}", rejection.message);
+}
+
+#[test]
 fn a_message_of_empty_elements_cannot_outgrow_the_memory_limit() {
     let values = [0x0a, 0x00].repeat(1 << 20);
     let time = [9_u8, 1, 0, 0, 0, 0, 0, 0, 0];

@@ -295,3 +295,14 @@ async fn rejections_and_errors_over_http_are_json_too() {
     let retry = json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.5s" });
     assert_eq!(answer, json!({ "code": 8, "message": "overloaded: why", "details": [retry] }));
 }
+
+#[test]
+fn the_message_about_a_body_that_is_too_deep_is_short() {
+    let deep = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"timeUnixNano":"1","body":{}1{}}}]}}]}}]}}"#,
+        r#"{"arrayValue":{"values":["#.repeat(300),
+        "]}}".repeat(300)
+    );
+    let error = decode(Signal::Logs, &deep).unwrap_err().to_string();
+    assert!(error.contains("nested too deep") && error.len() < 400, "{error}");
+}

@@ -150,6 +150,7 @@ fn write_file(
         .map_err(|error| write_error(&error))?;
     let mut count = 0_u64;
     for (shard, tenant) in groups(inputs, target) {
+        engine.is_not_closed()?;
         let floor = floor_of(floors, signal, &tenant);
         let mut sources = sources(inputs, target, shard, &tenant)?;
         while let Some((key, row)) = next_of(&mut sources)? {

@@ -18,9 +18,11 @@ use crate::page;
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// An open segment. Its directory and definitions are in memory, its pages and ids are read when they are asked for.
+/// The file is open only while it is read: event times decide how many segments there are, and a process may have
+/// far fewer files open.
 #[derive(Debug)]
 pub struct Segment {
-    file: Box<dyn DiskFile>,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     info: SegmentInfo,
     directory: Directory,
@@ -64,7 +66,12 @@ impl Segment {
         let bytes = read_section(&*file, path, definitions_start, definitions, "definitions")?;
         let names = definitions::decode(&bytes, directory.signal, directory.name_count()).map_err(damaged)?;
         let info = writer::info(&directory, len, footer.file_checksum);
-        Ok(Segment { file, path: path.to_owned(), info, directory, names })
+        drop(file);
+        Ok(Segment { disk, path: path.to_owned(), info, directory, names })
+    }
+
+    fn file(&self) -> Result<Box<dyn DiskFile>, SegmentError> {
+        self.disk.open(&self.path, false).map_err(SegmentError::io("open", &self.path))
     }
 
     pub fn info(&self) -> &SegmentInfo {
@@ -78,7 +85,7 @@ impl Segment {
     /// The requests whose rows are here, sorted by (request, digest). Read from the file at each call.
     pub fn ids(&self) -> Result<Vec<AppliedId>, SegmentError> {
         let start = self.directory.pages_end() + self.directory.definitions.len;
-        let bytes = read_section(&*self.file, &self.path, start, self.directory.ids, "applied ids")?;
+        let bytes = read_section(&*self.file()?, &self.path, start, self.directory.ids, "applied ids")?;
         ids::decode(&bytes, self.directory.id_count).map_err(SegmentError::damaged(&self.path))
     }
 
@@ -139,7 +146,7 @@ impl Segment {
     pub fn page(&self, index: usize) -> Result<Rows, SegmentError> {
         let page = &self.directory.pages[index];
         let section = Section { len: page.bytes, checksum: page.checksum };
-        let bytes = read_section(&*self.file, &self.path, page.offset, section, "page")?;
+        let bytes = read_section(&*self.file()?, &self.path, page.offset, section, "page")?;
         let decode = || {
             let mut reader = Reader::new(&bytes, "page");
             let count = reader.check_count(page.rows)?;
@@ -155,18 +162,19 @@ impl Segment {
     pub fn read_file(&self, offset: u64, len: u64) -> Result<Vec<u8>, SegmentError> {
         let end = offset.saturating_add(len).min(self.info.bytes);
         let mut bytes = vec![0; end.saturating_sub(offset) as usize];
-        self.file.read_exact_at(offset, &mut bytes).map_err(SegmentError::io("read", &self.path))?;
+        self.file()?.read_exact_at(offset, &mut bytes).map_err(SegmentError::io("read", &self.path))?;
         Ok(bytes)
     }
 
     /// Reads the whole file and compares its checksum: after a copy, and for scrubbing.
     pub fn verify(&self) -> Result<(), SegmentError> {
+        let file = self.file()?;
         let end = self.info.bytes - FOOTER_LEN;
         let mut hash = Xxh3::new();
         let mut at = 0;
         while at < end {
             let mut piece = vec![0; (end - at).min(PIECE_BYTES) as usize];
-            self.file.read_exact_at(at, &mut piece).map_err(SegmentError::io("read", &self.path))?;
+            file.read_exact_at(at, &mut piece).map_err(SegmentError::io("read", &self.path))?;
             hash.update(&piece);
             at += piece.len() as u64;
         }

@@ -137,3 +137,73 @@ async fn flushed_wal_is_kept_for_peers_up_to_its_size_and_no_more() {
     assert_eq!(store.tail(end, &shards, 10).unwrap().covered, store.published(), "nothing was missed");
     world.check(&store.pin());
 }
+
+/// A log record in each of so many windows, in requests of `rows`.
+fn in_windows_of_their_own(random: &Random, windows: std::ops::Range<u64>, rows: usize) -> Vec<Request> {
+    let starts: Vec<u64> = windows.map(|window| START + window * Window::NANOS).collect();
+    let requests = starts.chunks(rows).map(|starts| {
+        let sample = |start: &u64| Request::sample(random, Signal::Logs, 1, *start..*start + 1);
+        let mut parts = starts.iter().map(sample);
+        let mut whole = parts.next().unwrap();
+        whole.parts.extend(parts.flat_map(|request| request.parts));
+        whole
+    });
+    requests.collect()
+}
+
+#[tokio::test]
+async fn rows_in_very_many_windows_are_taken_no_faster_than_they_are_flushed() {
+    let mut world = World::new(11);
+    world.options.memtable_windows_max = 20;
+    let store = world.open().await;
+    let random = Random::from_seed(12);
+    let mut taken = 0;
+    let mut refused = None;
+    for request in in_windows_of_their_own(&random, 0..200, 1) {
+        let all: Vec<usize> = (0..request.parts.len()).collect();
+        match store.append(&request.batch(), &all).await {
+            Ok(_) => world.hold(&request),
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+        taken += 1;
+    }
+    assert_eq!(taken, 41, "twice the bound, and the one that goes beyond");
+    assert!(matches!(refused, Some(oteld_store::AppendError::Busy { .. })), "{refused:?}");
+    store.flush().await.unwrap();
+    assert_eq!(store.status().segments, 41);
+    let request = world.request();
+    world.append(&store, &request).await;
+    world.check(&store.pin());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "looks at the process, not at data")]
+async fn segments_do_not_keep_their_files_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        dir: dir.path().to_owned(),
+        wal_file_bytes: 64 << 10,
+        min_free_bytes: 0,
+        background: false,
+        ..StoreOptions::default()
+    };
+    let store = Store::open(Env::real(), options).await.unwrap();
+    let mut world = World::new(13);
+    for request in in_windows_of_their_own(&Random::from_seed(14), 0..100, 10) {
+        append(store.clone(), request.clone()).await;
+        world.hold(&request);
+    }
+    store.flush().await.unwrap();
+    assert_eq!(store.status().segments, 100);
+    world.check(&store.pin());
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+        let target = std::fs::read_link(entry.unwrap().path()).ok()?;
+        (target.starts_with(dir.path()) && target.extension().is_some_and(|end| end == "seg"))
+            .then_some(target)
+    });
+    assert_eq!(open.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+}

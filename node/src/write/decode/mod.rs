@@ -8,7 +8,8 @@
 //! Rejected, and told as `partial_success`: points of metrics without a name, points, log records and spans without a
 //! time (they would all be at the epoch, below every retention floor, and a clock may not decide), spans whose ids are
 //! not valid, and histograms whose buckets and bounds do not fit. Ids of log records and exemplars that are not valid
-//! are absent, as the proto's comments say; a span counts a link with such an id as dropped.
+//! are absent, as the proto's comments say; a span counts a link with such an id as dropped. What is changed or does
+//! not add up without being rejected is told as a warning: a `partial_success` with 0 rejected items.
 
 mod json;
 

@@ -101,6 +101,10 @@ impl Decoder<'_> {
             }
         }
         let reject = check_buckets(&value);
+        let sum = value.bucket_counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        if reject.is_none() && !value.bucket_counts.is_empty() && sum != value.count {
+            self.rejects.add(Reason::BucketSum, 0, "");
+        }
         Ok(decoded.finish(PointValue::Histogram(value), reject))
     }
 
@@ -184,14 +188,22 @@ impl Decoder<'_> {
                 2 => exemplar.time_unix_nano = reader.fixed64(key)?,
                 3 => exemplar.value = PointValue::Double(reader.double(key)?),
                 // An exemplar whose ids are not valid belongs to no trace, as a log record would.
-                4 => exemplar.span_id = id(reader.bytes(key)?).unwrap_or_default(),
-                5 => exemplar.trace_id = id(reader.bytes(key)?).unwrap_or_default(),
+                4 => exemplar.span_id = self.id_or_none(reader.bytes(key)?, Reason::ItemSpanId),
+                5 => exemplar.trace_id = self.id_or_none(reader.bytes(key)?, Reason::ItemTraceId),
                 6 => exemplar.value = PointValue::Int(reader.fixed64(key)? as i64),
                 7 => self.key_value(&mut exemplar.filtered_attributes, reader.message(key)?)?,
                 _ => reader.skip(key)?,
             }
         }
         self.push(exemplars, exemplar)
+    }
+
+    /// No id where it is not valid, with a warning.
+    fn id_or_none<const N: usize>(&mut self, bytes: &[u8], reason: Reason) -> [u8; N] {
+        id(bytes).unwrap_or_else(|| {
+            self.rejects.add(reason, 0, "");
+            [0; N]
+        })
     }
 }
 

@@ -26,6 +26,11 @@ pub(super) enum Reason {
     SpanTime,
     /// A metric with no data at all, or of a kind that is not known: no items, so a warning.
     MetricData,
+    /// The item is kept without it, or as it is: warnings.
+    ItemTraceId,
+    ItemSpanId,
+    Severity,
+    BucketSum,
 }
 
 impl Reason {
@@ -44,6 +49,12 @@ impl Reason {
             Reason::ParentSpanId => "parent_span_id must be 8 bytes or empty",
             Reason::SpanTime => "start_time_unix_nano is 0",
             Reason::MetricData => "the metric has no data of a known kind",
+            Reason::ItemTraceId => "a trace_id that is not 16 bytes was left out",
+            Reason::ItemSpanId => "a span_id that is not 8 bytes was left out",
+            Reason::Severity => "a severity_number above 24 was kept as 0",
+            Reason::BucketSum => {
+                "a histogram's count is not the sum of its bucket_counts; it was kept as sent"
+            }
         }
     }
 }

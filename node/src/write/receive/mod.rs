@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 
 mod body;
+mod times;
 
 mod failure;
 mod metrics;
@@ -26,6 +27,7 @@ use self::failure::Failure;
 pub use self::grpc::grpc_routes;
 pub use self::http::http_router;
 pub use self::metrics::{Protocol, ReceiveCount, ReceiveMetrics};
+pub use self::times::EventTimes;
 use crate::tenancy;
 use crate::write::admit::{Admission, Ticket};
 use crate::write::decode;
@@ -63,6 +65,8 @@ pub struct ReceiveState {
     pub admission: Arc<Admission>,
     pub metrics: Arc<ReceiveMetrics>,
     pub options: ReceiveOptions,
+    /// `None` takes any event time.
+    pub times: Option<EventTimes>,
 }
 
 impl ReceiveState {
@@ -73,6 +77,7 @@ impl ReceiveState {
             admission,
             metrics: Arc::new(ReceiveMetrics::default()),
             options: ReceiveOptions::default(),
+            times: None,
         }
     }
 
@@ -81,9 +86,10 @@ impl ReceiveState {
         let count = self.metrics.of(export.signal, export.protocol);
         count.received(body.len());
         let prepared = if body.len() > INLINE_BYTES_MAX {
-            self.tasks.blocking(move || export.prepare(&body, ticket)).await
+            let times = self.times.clone();
+            self.tasks.blocking(move || export.prepare(&body, ticket, times.as_ref())).await
         } else {
-            export.prepare(&body, ticket)
+            export.prepare(&body, ticket, self.times.as_ref())
         };
         let Prepared { request, bytes, mut ingested, ticket } = prepared?;
         count.decoded(bytes);
@@ -129,7 +135,12 @@ impl Export {
         Ok(Export { signal, protocol, encoding, tenant, idempotency_key })
     }
 
-    fn prepare(self, body: &[u8], mut ticket: Ticket) -> Result<Prepared, Failure> {
+    fn prepare(
+        self,
+        body: &[u8],
+        mut ticket: Ticket,
+        times: Option<&EventTimes>,
+    ) -> Result<Prepared, Failure> {
         let Export { signal, protocol, encoding, tenant, idempotency_key } = self;
         let message = body::decompress(encoding, body, &mut ticket)?;
         let id = match idempotency_key {
@@ -142,6 +153,7 @@ impl Export {
             }
             Protocol::HttpJson => decode::decode_json(signal, &tenant, id, &message, &mut ticket)?,
         };
+        times::check(&decoded.rows, times)?;
         let ingested = Ingested { accepted: decoded.rows.len() as u64, rejection: decoded.rejection };
         let request = WriteRequest { tenant, id, digest: xxh3_64(&message), rows: decoded.rows };
         Ok(Prepared { request, bytes: message.len(), ingested, ticket })

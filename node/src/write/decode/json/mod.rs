@@ -333,12 +333,20 @@ impl<'a> Writer<'a, '_> {
                 }
             }
         }
+        if text.len() > PATH_LENGTH_MAX {
+            // Its names are the schema's, in ASCII; both ends say more than the middle.
+            let half = PATH_LENGTH_MAX / 2;
+            text = format!("{} ... {}", &text[..half], &text[text.len() - half..]);
+        }
         if !text.is_empty() {
             text.push_str(": ");
         }
         text
     }
 }
+
+/// Longest path in a message, in characters.
+const PATH_LENGTH_MAX: usize = 200;
 
 /// Bytes of a length that is filled in later: enough for 32 GiB.
 const LENGTH_WIDTH: usize = 5;
