@@ -13,14 +13,11 @@ pub enum OpenError {
     Io { what: String, source: io::Error },
     #[error("the data directory {dir} is in use by another process")]
     Locked { dir: String },
-    #[error(
-        "{dir} holds files of a store but no manifest, so it is not known what belongs to it. Restore the manifest, \
-         or move the directory away and start with an empty one: the node then joins as a new replica"
-    )]
+    #[error("{dir} holds files of a store but no manifest, so it is not known what belongs to it")]
     NoManifest { dir: String },
     #[error(
         "the newest manifest, {path}, is damaged: {reason}. An older one is not used in its place, since it may \
-         promise less. Move the data directory away and start with an empty one: the node then joins as a new replica"
+         promise less"
     )]
     ManifestDamaged { path: String, reason: String },
     /// PROTOCOL, LOSS: the replica may not serve under its identity any more.

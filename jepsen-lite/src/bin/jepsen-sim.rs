@@ -48,10 +48,12 @@ fn main() -> ExitCode {
 }
 
 fn line(report: &SeedReport) -> String {
-    let SeedReport { seed, acknowledged, unknown, retried, reads, partial_reads, crashes, cuts, .. } = report;
+    let SeedReport {
+        seed, acknowledged, unknown, retried, reads, partial_reads, crashes, wipes, cuts, ..
+    } = report;
     format!(
         "seed {seed}: {acknowledged} writes acknowledged, {unknown} unknown, {retried} retried; {reads} reads, \
-         {partial_reads} partial; {crashes} crashes, {cuts} cuts; trace {} lines {:016x}; {} violations",
+         {partial_reads} partial; {crashes} crashes, {wipes} wipes, {cuts} cuts; trace {} lines {:016x}; {} violations",
         report.trace.0,
         report.trace.1,
         report.violations.len()

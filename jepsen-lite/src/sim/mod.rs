@@ -1,7 +1,7 @@
 //! Simulation: the real code of 3 storage nodes with the meta role and a front, in one thread under one seed.
 //!
-//! Clients write all three signals, send some requests twice, and read now and then, while machines lose power and
-//! links are cut. Then everything is mended, the cluster must become ready within a bound, and the last reads are
+//! Clients write all three signals, send some requests twice, and read now and then, while machines lose power, one loses
+//! its store, and links are cut. Then everything is mended, the cluster must become ready within a bound, and the last reads are
 //! checked against all that was acknowledged.
 
 pub mod schedule;
@@ -47,6 +47,7 @@ pub struct SeedReport {
     pub reads: u64,
     pub partial_reads: u64,
     pub crashes: u64,
+    pub wipes: u64,
     pub cuts: u64,
     /// Lines and hash of the trace.
     pub trace: (u64, u64),
@@ -121,6 +122,7 @@ pub fn run_seed(seed: u64, trace: &trace::Trace) -> Result<SeedReport, String> {
         reads: history.reads.len() as u64,
         partial_reads: history.reads.iter().filter(|read| read.partial).count() as u64,
         crashes: count(|step| matches!(step, Step::Crash(_))),
+        wipes: count(|step| matches!(step, Step::Wipe(_))),
         cuts: count(|step| matches!(step, Step::Cut(..) | Step::CutFront(_))),
         trace: trace.digest(),
     })

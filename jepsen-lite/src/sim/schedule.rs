@@ -12,6 +12,8 @@ pub type NodeIndex = usize;
 pub enum Step {
     /// Power loss: the process ends and unsynced bytes are lost.
     Crash(NodeIndex),
+    /// Power loss, and the store's disk is gone for good. At most one in a schedule: two could be a majority.
+    Wipe(NodeIndex),
     Restart(NodeIndex),
     /// Nothing passes between the two, in either direction.
     Cut(NodeIndex, NodeIndex),
@@ -40,7 +42,7 @@ impl fmt::Display for Timed {
 /// overlap as they like.
 pub fn faults(random: &Random, nodes: usize, from_ms: u64, to_ms: u64) -> Vec<Timed> {
     let mut steps = Vec::new();
-    let mut down_until_ms = 0;
+    let (mut down_until_ms, mut wiped) = (0, false);
     let mut at_ms = from_ms;
     loop {
         at_ms += random.in_range(200..2500);
@@ -54,7 +56,9 @@ pub fn faults(random: &Random, nodes: usize, from_ms: u64, to_ms: u64) -> Vec<Ti
         let (start, end) = match random.in_range(0..5) {
             0..=2 if at_ms > down_until_ms => {
                 down_until_ms = end_ms;
-                (Step::Crash(node), Step::Restart(node))
+                let wipes = !wiped && random.in_range(0..4) == 0;
+                wiped |= wipes;
+                (if wipes { Step::Wipe(node) } else { Step::Crash(node) }, Step::Restart(node))
             }
             3 => (Step::CutFront(node), Step::MendFront(node)),
             _ => (Step::Cut(node, other), Step::Mend(node, other)),
@@ -77,14 +81,15 @@ mod tests {
             assert_eq!(steps, faults(&Random::from_seed(seed), 3, 1000, 30_000));
             let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|timed| wanted(&timed.step)).count();
             assert_eq!(
-                count(|step| matches!(step, Step::Crash(_))),
+                count(|step| matches!(step, Step::Crash(_) | Step::Wipe(_))),
                 count(|step| matches!(step, Step::Restart(_)))
             );
+            assert!(count(|step| matches!(step, Step::Wipe(_))) <= 1);
             assert!(steps.iter().all(|timed| (1000..30_000).contains(&timed.at_ms)));
             let mut down = None;
             for timed in &steps {
                 match timed.step {
-                    Step::Crash(node) => {
+                    Step::Crash(node) | Step::Wipe(node) => {
                         assert_eq!(down.replace(node), None, "two nodes down at once");
                     }
                     Step::Restart(node) => assert_eq!(down.take(), Some(node)),

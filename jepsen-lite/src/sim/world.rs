@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,15 @@ use oteld::config::{Config, IngestConfig, ListenConfig, MetaConfig, NodeConfig, 
 use oteld::server::Node;
 use oteld_cluster::handle::MetaLog;
 use oteld_cluster::raft::SimulatedLog;
-use oteld_env::disk::SimDisk;
+use oteld_env::disk::{Disk, SimDisk};
 use oteld_env::{Clock, Env, Net, Random, Tasks};
 use oteld_query::Limits;
 
 use super::schedule::{NodeIndex, Step};
 
 pub(super) const FRONT: &str = "front";
+
+const DATA_DIR: &str = "/data";
 
 /// Bytes of each simulated disk.
 const DISK_BYTES: u64 = 1 << 30;
@@ -67,11 +70,10 @@ impl World {
     /// Takes one step of a schedule.
     pub(super) fn take(&mut self, step: Step) {
         match step {
-            Step::Crash(node) => {
-                let machine = &self.machines[node];
-                self.sim.crash(machine.name.as_str());
-                machine.disk.crash();
-                machine.log.crash(&machine.random);
+            Step::Crash(node) => self.crash(node),
+            Step::Wipe(node) => {
+                self.crash(node);
+                wipe_store(&self.machines[node].disk);
             }
             Step::Restart(node) => self.sim.bounce(self.machines[node].name.as_str()),
             Step::Cut(a, b) => self.cut(name_of(a), name_of(b)),
@@ -79,6 +81,13 @@ impl World {
             Step::Mend(a, b) => self.mend(name_of(a), name_of(b)),
             Step::MendFront(node) => self.mend(name_of(node), FRONT.into()),
         }
+    }
+
+    fn crash(&mut self, node: NodeIndex) {
+        let machine = &self.machines[node];
+        self.sim.crash(machine.name.as_str());
+        machine.disk.crash();
+        machine.log.crash(&machine.random);
     }
 
     /// Cuts may overlap: a link is whole again when all of them ended.
@@ -98,6 +107,18 @@ impl World {
         if *count == 0 {
             self.sim.repair(pair.0.as_str(), pair.1.as_str());
         }
+    }
+}
+
+/// Removes every file of the store that a machine began with.
+fn wipe_store(disk: &SimDisk) {
+    let store = Path::new(DATA_DIR).join("store");
+    for dir in [store.join("wal"), store.join("segments"), store] {
+        // A machine that had not started yet has no such directory.
+        for file in disk.list(&dir).unwrap_or_default() {
+            disk.remove_file(&file).expect("a listed file of a disk without faults can be removed");
+        }
+        let _ = disk.sync_dir(&dir);
     }
 }
 
@@ -150,7 +171,7 @@ fn config(name: &str, roles: Vec<Role>) -> Config {
     let front = roles.contains(&Role::Front);
     let listen = |port: u16| if front { format!("0.0.0.0:{port}") } else { String::new() };
     Config {
-        node: NodeConfig { name: name.into(), roles, data_dir: "/data".into(), zone: String::new() },
+        node: NodeConfig { name: name.into(), roles, data_dir: DATA_DIR.into(), zone: String::new() },
         listen: ListenConfig {
             otlp_grpc: listen(4317),
             otlp_http: listen(4318),

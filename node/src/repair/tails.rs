@@ -10,14 +10,14 @@ use oteld_env::Env;
 use oteld_proto::node::Refusal;
 use oteld_store::model::Shard;
 use oteld_store::{Prefix, ReplicaId as StoreReplicaId, Store, StoreError};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::catch_up::{self, CatchUp};
-use super::lanes::{Arrangement, Memberships, arrange};
+use super::lanes::{Arrangement, Memberships, Standing, arrange};
 use super::tail::{Progress, Tail, TailError};
 use crate::rpc::fence::Fence;
 use crate::rpc::peers::Peers;
@@ -38,9 +38,8 @@ struct Peer {
 struct Lane {
     shards: Memberships,
     stop: CancellationToken,
-    /// Whether the last exchange showed that all of the peer's log is held.
-    level: Arc<AtomicBool>,
-    /// Whether it showed that there is more to pull.
+    standing: Arc<Mutex<Standing>>,
+    /// Whether the last exchange showed that there is more to pull.
     behind: Arc<AtomicBool>,
 }
 
@@ -174,8 +173,8 @@ impl Tails {
         for (replica, (node, shards)) in wanted {
             let new_peer = || Peer { node, lanes: Vec::new() };
             let peer = peers.entry(replica).or_insert_with(new_peer);
-            let level = |lane: &Lane| lane.level.load(Ordering::Relaxed);
-            let running: Vec<_> = peer.lanes.iter().map(|lane| (&lane.shards, level(lane))).collect();
+            let running: Vec<_> =
+                peer.lanes.iter().map(|lane| (&lane.shards, *lane.standing.lock())).collect();
             let Arrangement { keep, start } = arrange(&shards, &running);
             let mut keep = keep.into_iter();
             peer.lanes.retain(|lane| {
@@ -196,7 +195,7 @@ impl Tails {
 
     fn start_lane(self: &Arc<Self>, replica: ReplicaId, node: NodeId, shards: Memberships) -> Lane {
         let stop = CancellationToken::new();
-        let lane = Lane { shards, stop: stop.clone(), level: Arc::default(), behind: Arc::default() };
+        let lane = Lane { shards, stop: stop.clone(), standing: Arc::default(), behind: Arc::default() };
         let (tails, task_lane) = (self.clone(), lane.clone());
         self.env.tasks.spawn(async move {
             stop.run_until_cancelled(tails.run_lane(replica, node, task_lane)).await;
@@ -212,7 +211,10 @@ impl Tails {
             match self.step(replica, node, &lane).await {
                 Ok(progress) => {
                     lane.behind.store(progress == Progress::More, Ordering::Relaxed);
-                    lane.level.store(progress == Progress::Level, Ordering::Relaxed);
+                    *lane.standing.lock() = match progress {
+                        Progress::Level => Standing::Level,
+                        Progress::More => Standing::Behind,
+                    };
                     pause = RETRY_PAUSE;
                 }
                 Err(error) => {
@@ -248,8 +250,8 @@ impl Tails {
             stepped => return stepped,
         }
         lane.behind.store(true, Ordering::Relaxed);
-        lane.level.store(false, Ordering::Relaxed);
         let _one_at_a_time = self.catching_up.lock().await;
+        *lane.standing.lock() = Standing::Behind;
         let name = self.view.name_of(replica);
         let mut catch_up = CatchUp { env: &self.env, tail: &mut tail, name: &name, progress: &self.progress };
         let outcome = catch_up.run().await;
