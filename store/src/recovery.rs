@@ -18,7 +18,7 @@ use crate::memtable::{MemPart, Memtable};
 use crate::options::StoreOptions;
 use crate::position::{Boot, Position, ReplicaId};
 use crate::segment::Segment;
-use crate::segments::{self, OpenSegment, SegmentSet, Trash};
+use crate::segments::{self, Loss, OpenSegment, SegmentSet, Trash};
 use crate::tail::{NewEntry, TailIndex};
 use crate::wal::definitions::Place;
 use crate::wal::file::Group;
@@ -36,6 +36,7 @@ pub(crate) struct Recovered {
     pub definitions: Definitions,
     pub trash: Trash,
     pub lock: DirectoryLock,
+    pub loss: Loss,
 }
 
 /// Recovers the store in `options.dir`, or makes one. Blocks.
@@ -53,8 +54,8 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
     if let Some(what) = &current.lost {
         return Err(OpenError::loss(what));
     }
-    let trash = Trash::default();
-    let (segments, first_free) = open_segments(disk, options, &current, &trash)?;
+    let (trash, loss) = (Trash::default(), Loss::default());
+    let (segments, first_free) = open_segments(disk, options, &current, &trash, &loss)?;
     let mut rebuild = Rebuild::new(env.clock.now_unix_nanos(), options, &current);
     let facts = WalFacts {
         replica: current.replica,
@@ -108,7 +109,7 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         counters: Counters { torn_bytes: replayed.torn_bytes, ..Counters::default() },
     };
     let definitions = rebuild.definitions;
-    Ok(Recovered { state, manifest, wal: Some(wal), boot, definitions, trash, lock })
+    Ok(Recovered { state, manifest, wal: Some(wal), boot, definitions, trash, loss, lock })
 }
 
 /// Opens only the manifest of a replica that lost synced data, to go on saying who it is. Blocks.
@@ -138,7 +139,9 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         counters: Counters::default(),
     };
     let definitions = Definitions::new(options.definitions_bytes_max);
-    Ok(Recovered { state, manifest, wal: None, boot, definitions, trash: Trash::default(), lock })
+    let (trash, loss) = (Trash::default(), Loss::default());
+    loss.send_replace(Some(what.to_owned()));
+    Ok(Recovered { state, manifest, wal: None, boot, definitions, trash, loss, lock })
 }
 
 fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<DirectoryLock, OpenError> {
@@ -188,7 +191,8 @@ fn open_segments(
                 path.display()
             )));
         }
-        set.0.push(Arc::new(OpenSegment::new(meta.clone(), segment, path, trash.clone())));
+        set.0.push(Arc::new(OpenSegment::new(meta.clone(), segment, path, trash.clone(), loss.clone())));
+    loss: &Loss,
     }
     let named: BTreeSet<u64> = manifest.segments.iter().map(|meta| meta.id).collect();
     let mut first_free = manifest.next_segment;

@@ -15,6 +15,8 @@ pub struct OwnStatus {
     pub ingest_items_per_second: Option<f64>,
     /// Why the store takes no writes.
     pub read_only: Option<String>,
+    /// Why the store serves nobody any more, once it has lost synced data.
+    pub lost: Option<String>,
     /// Whether peers have much that the store lacks.
     pub catching_up: bool,
 }

@@ -146,6 +146,9 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
             _ => {}
         }
     }
+            Some(OwnStatus { lost: Some(reason), .. }) => {
+                bad.push(format!("the store of {} serves nobody: {reason}", node.name));
+            }
     if gathered.meta.leader.is_none() {
         bad.push("the meta group has no leader: topology changes wait, ingest and queries go on".into());
     }

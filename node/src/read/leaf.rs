@@ -8,7 +8,7 @@ use bytes::Bytes;
 use oteld_env::Env;
 use oteld_proto::node::refusal::Reason;
 use oteld_proto::node::{LeafRequest, Refusal};
-use oteld_query::{LeafContext, Limits, QueryError};
+use oteld_query::{LeafContext, Limits, QueryError, QueryErrorKind};
 use oteld_store::model::{Shard, Tenant};
 use oteld_store::scan::ScanBudget;
 use serde::Deserialize;
@@ -70,15 +70,26 @@ impl Leaf {
             oteld_query::leaf(&context, &query).map(|reply| rmp_serde::to_vec_named(&reply))
         });
         let reply = tokio::time::timeout_at(deadline, work).await.map_err(|_| {
-            let timeout = oteld_query::QueryErrorKind::Timeout;
-            refuse_query(&QueryError::new(timeout, "the query reached its time limit on a storage node"))
+            refuse_query(&QueryError::new(
+                QueryErrorKind::Timeout,
+                "the query reached its time limit on a storage node",
+            ))
         })?;
-        let reply = reply.map_err(|error| refuse_query(&error))?;
+        let reply = reply.map_err(|error| self.refuse_unanswered(&error))?;
         let reply = reply.map_err(|error| refuse(Reason::Internal, format!("packing a reply: {error}")))?;
         Ok(LeafAnswer {
             reply: Bytes::from(reply),
             incomplete,
             rows_scanned: budget.rows(),
+
+    /// What this store cannot give another replica may have: only an error of the query itself ends the query.
+    fn refuse_unanswered(&self, error: &QueryError) -> Refusal {
+        match self.completer.store.lost() {
+            Some(lost) => refuse(Reason::Lost, lost),
+            None if error.kind == QueryErrorKind::Internal => refuse(Reason::Internal, error.message.clone()),
+            None => refuse_query(error),
+        }
+    }
             bytes_scanned: budget.bytes(),
         })
     }

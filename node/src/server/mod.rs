@@ -280,10 +280,8 @@ impl Startup {
                 error!(%why, "the meta member of this node stopped");
                 self.say(Err(format!("the meta member stopped: {why}")));
             }
-            reason = lost => {
-                error!(reason, "this node does not serve storage any more");
-                self.say(Err(reason));
-            }
+            // The store has logged it.
+            reason = lost => self.say(Err(reason)),
         }
     }
 

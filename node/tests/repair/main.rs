@@ -5,6 +5,7 @@
 
 mod world;
 
+use oteld_client::admin::Verdict;
 use world::{Cluster, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,5 +63,32 @@ async fn a_node_that_lost_synced_data_says_so_and_serves_nobody_while_the_others
     wait_until("it still says so", async || says(&cluster.readiness(2).await)).await;
     cluster.write(5).await;
     wait_until("the others answer", async || cluster.counted().await == Some(cluster.written)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_page_costs_no_answer_and_takes_its_replica_out() {
+    let mut cluster = Cluster::start().await;
+    while (0..3).any(|index| cluster.reading(index, "oteld.store.flushes") < 1) {
+        cluster.write(20).await;
+        assert!(cluster.written < 20_000, "nothing is flushed");
+    }
+    let index = cluster.first_asked().await;
+    let store = cluster.stop_storage(index).await;
+    world::damage_a_page(&store);
+    cluster.start_storage(index).await;
+    // Found by whichever query, or merge, comes to the page first; no query fails for it.
+    wait_until("the damage is found", async || {
+        assert_eq!(cluster.counted().await, Some(cluster.written));
+        cluster.reading(index, "oteld.store.lost") == 1
+    })
+    .await;
+    assert!(cluster.readiness(index).await.contains("is damaged"));
+    cluster.write(5).await;
+    assert_eq!(cluster.counted().await, Some(cluster.written));
+    let status = cluster.status().await;
+    assert_eq!(status.verdict, Verdict::Degraded, "{:?}", status.reasons);
+    let said = status.reasons.iter().filter(|reason| reason.contains("data that was synced is missing"));
+    assert_eq!(said.count(), 1, "{:?}", status.reasons);
     cluster.stop().await;
 }

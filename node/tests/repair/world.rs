@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use oteld::config::{Config, ListenConfig, MetaConfig, NodeConfig, Role, StorageConfig};
 use oteld::server::Node;
+use oteld_client::admin::{CLUSTER_STATUS_PATH, ClusterStatus, SHARDS_PATH, ShardStatus};
 use oteld_env::Env;
 use oteld_store::model::{Shard, Tenant};
 use oteld_store::scan::{Order, Scan, ScanBudget, ScanScope};
@@ -163,6 +164,23 @@ impl Cluster {
         match answer {
             Ok(answer) => answer.text().await.unwrap_or_default(),
             Err(_) => String::new(),
+    async fn ask<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let address = self.front.as_ref().unwrap().addresses().query.unwrap();
+        self.client.get(format!("http://{address}{path}")).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// What the front says of the cluster.
+    pub(crate) async fn status(&self) -> ClusterStatus {
+        self.ask(CLUSTER_STATUS_PATH).await
+    }
+
+    /// The node that a front asks first for the first shard.
+    pub(crate) async fn first_asked(&self) -> usize {
+        let shards: Vec<ShardStatus> = self.ask(SHARDS_PATH).await;
+        let name = &shards[0].replicas[0].node;
+        (0..3).find(|index| self.config(*index).node.name == *name).unwrap()
+    }
+
         }
     }
 
@@ -203,6 +221,16 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
+/// Overwrites four bytes in the first page of the largest segment of a store that nobody has open.
+pub(crate) fn damage_a_page(store: &Path) {
+    let segments = std::fs::read_dir(store.join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    let size = |path: &PathBuf| std::fs::metadata(path).unwrap().len();
+    let largest = segments.max_by_key(size).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[100..104].iter_mut().for_each(|byte| *byte ^= 0xff);
+    std::fs::write(largest, bytes).unwrap();
+}
+
             copy_dir(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).unwrap();

@@ -101,7 +101,7 @@ impl<'a> Sources<'a> {
             }
             Piece::Page { segment, index, page } => {
                 self.budget.spend(page.rows, page.bytes)?;
-                segment.segment.page(*index).map_err(|error| ScanError::Damaged {
+                segment.page(*index).map_err(|error| ScanError::Damaged {
                     what: segment.path().display().to_string(),
                     reason: error.to_string(),
                 })
