@@ -44,6 +44,17 @@ pub(crate) enum WriteState {
     Closed,
 }
 
+impl WriteState {
+    /// Why no writes are taken.
+    pub(crate) fn read_only(&self) -> Option<String> {
+        match self {
+            WriteState::Open => None,
+            WriteState::Full(reason) | WriteState::Failed(reason) => Some(reason.clone()),
+            WriteState::Closed => Some("the store is closed".to_owned()),
+        }
+    }
+}
+
 /// A memtable that takes no more parts and waits for its segments.
 #[derive(Debug)]
 pub(crate) struct Frozen {
@@ -70,7 +81,10 @@ pub(crate) struct State {
     pub cursors: BTreeMap<ReplicaId, BTreeMap<Shard, Position>>,
     pub cluster: Option<u128>,
     pub ends: BTreeMap<u64, u64>,
+    /// Changed by [`State::set_writes`].
     pub writes: WriteState,
+    /// Why no writes are taken, for those who wait for it.
+    pub read_only: watch::Sender<Option<String>>,
     pub wal_end: WalEnd,
     pub counters: Counters,
 }
@@ -103,8 +117,13 @@ impl State {
     pub(crate) fn fail(&mut self, reason: &str) {
         if !matches!(self.writes, WriteState::Failed(_) | WriteState::Closed) {
             tracing::error!(reason, "the store takes no writes until it is restarted");
-            self.writes = WriteState::Failed(reason.to_owned());
+            self.set_writes(WriteState::Failed(reason.to_owned()));
         }
+    }
+
+    pub(crate) fn set_writes(&mut self, writes: WriteState) {
+        self.read_only.send_replace(writes.read_only());
+        self.writes = writes;
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oteld_env::{Disk, Env};
+use tokio::sync::watch;
 
 use crate::batch::{Batch, Definition, FormatError};
 use crate::definitions::Definitions;
@@ -106,6 +107,7 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         cluster: next.cluster,
         writes: WriteState::Open,
         wal_end: wal.end(),
+        read_only: watch::Sender::default(),
         counters: Counters { torn_bytes: replayed.torn_bytes, ..Counters::default() },
     };
     let definitions = rebuild.definitions;
@@ -146,6 +148,7 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
 
 fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<DirectoryLock, OpenError> {
     for dir in [options.dir.clone(), wal_dir(options), segments_dir(options)] {
+        read_only: watch::Sender::new(Some(lost_text(what))),
         disk.create_dir_all(&dir).map_err(OpenError::io(format!("cannot make {}", dir.display())))?;
     }
     disk.sync_dir(&options.dir).map_err(OpenError::io(format!("cannot sync {}", options.dir.display())))?;

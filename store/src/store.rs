@@ -122,6 +122,14 @@ impl Store {
         self.lost().unwrap_or_default()
     }
 
+    /// Waits until no writes are taken, for now or for good; gives why.
+    pub async fn until_read_only(&self) -> String {
+        let mut read_only = self.engine().state.lock().read_only.subscribe();
+        // The sender lives as long as this store.
+        let reason = read_only.wait_for(Option::is_some).await;
+        reason.map(|reason| reason.clone()).ok().flatten().unwrap_or_default()
+    }
+
     /// Records, durably, that synced data was lost here (PROTOCOL, LOSS): from now on nothing is appended and
     /// nothing tailed, and the next [`Store::open`] refuses. What was found first stays.
     ///
@@ -520,7 +528,7 @@ impl Store {
         for task in tasks {
             let _ = task.await;
         }
-        engine.state.lock().writes = WriteState::Closed;
+        engine.state.lock().set_writes(WriteState::Closed);
         engine.unlock().await;
     }
 }

@@ -14,7 +14,7 @@ use oteld_store::scan::ScanBudget;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::complete::{Completed, Completer};
+use super::complete::Completer;
 use crate::rpc::fence::refuse;
 
 /// Answers leaf requests on a storage node.
@@ -28,7 +28,6 @@ pub struct Leaf {
 pub struct LeafAnswer {
     /// MessagePack of the query crate's `LeafReply`.
     pub reply: Bytes,
-    pub incomplete: Vec<String>,
     pub rows_scanned: u64,
     pub bytes_scanned: u64,
 }
@@ -55,10 +54,9 @@ impl Leaf {
         let shards = self.completer.fence.admit_all(&envelope).await?;
         let query: oteld_query::LeafRequest = unpack(&request.request, "the leaf request")?;
         let limits: Limits = unpack(&request.limits, "the limits")?;
-        let Completed { pin, incomplete } = if request.eventual {
-            Completed { pin: self.completer.store.pin(), incomplete: Vec::new() }
-        } else {
-            self.completer.complete(&shards, deadline).await?
+        let pin = match request.eventual {
+            true => self.completer.store.pin(),
+            false => self.completer.complete(&shards, deadline).await?,
         };
         let shards: Arc<BTreeSet<Shard>> = Arc::new(shards.into_iter().collect());
         let tenant = Tenant::new(&request.tenant);
@@ -79,8 +77,10 @@ impl Leaf {
         let reply = reply.map_err(|error| refuse(Reason::Internal, format!("packing a reply: {error}")))?;
         Ok(LeafAnswer {
             reply: Bytes::from(reply),
-            incomplete,
             rows_scanned: budget.rows(),
+            bytes_scanned: budget.bytes(),
+        })
+    }
 
     /// What this store cannot give another replica may have: only an error of the query itself ends the query.
     fn refuse_unanswered(&self, error: &QueryError) -> Refusal {
@@ -89,9 +89,6 @@ impl Leaf {
             None if error.kind == QueryErrorKind::Internal => refuse(Reason::Internal, error.message.clone()),
             None => refuse_query(error),
         }
-    }
-            bytes_scanned: budget.bytes(),
-        })
     }
 }
 

@@ -147,10 +147,16 @@ impl NodeService {
         let sender =
             sender.ok_or_else(|| refuse(Reason::Malformed, "hold without a sending replica".into()))?;
         let deadline = Instant::now() + COMPLETE_WAIT_MAX;
-        if self.parts()?.tails.await_held(sender, &shards, position, deadline).await {
-            return Ok(());
+        let StorageParts { tails, store, .. } = self.parts()?;
+        tokio::select! {
+            biased;
+            held = tails.await_held(sender, &shards, position, deadline) => match held {
+                true => Ok(()),
+                false => Err(refuse(Reason::NotReady, "could not pull the sender's rows in time".into())),
+            },
+            // Nothing can be pulled: the sender's query needs another replica.
+            reason = store.until_read_only() => Err(refuse(Reason::ReadOnly, reason)),
         }
-        Err(refuse(Reason::NotReady, "could not pull the sender's rows in time".into()))
     }
 }
 
@@ -293,7 +299,6 @@ impl Node for NodeService {
             }
         };
         let first = LeafReply {
-            incomplete: answer.incomplete,
             rows_scanned: answer.rows_scanned,
             bytes_scanned: answer.bytes_scanned,
             ..LeafReply::default()

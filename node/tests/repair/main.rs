@@ -5,7 +5,9 @@
 
 mod world;
 
+use oteld::read::complete::COMPLETE_WAIT_MAX;
 use oteld_client::admin::Verdict;
+use tokio::time::Instant;
 use world::{Cluster, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,5 +92,29 @@ async fn a_damaged_page_costs_no_answer_and_takes_its_replica_out() {
     assert_eq!(status.verdict, Verdict::Degraded, "{:?}", status.reasons);
     let said = status.reasons.iter().filter(|reason| reason.contains("data that was synced is missing"));
     assert_eq!(said.count(), 1, "{:?}", status.reasons);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_makes_no_query_wait_and_no_answer_partial() {
+    let mut cluster = Cluster::start().await;
+    cluster.write(5).await;
+    // Each in turn, so that it is the one that is asked first, and the one that is asked for its position.
+    for index in 0..3 {
+        cluster.stop_storage(index).await;
+        cluster.min_free_bytes[index] = 1 << 60;
+        cluster.start_storage(index).await;
+        for _ in 0..5 {
+            cluster.write(1).await;
+            let asked = Instant::now();
+            assert_eq!(cluster.counted().await, Some(cluster.written));
+            // It waits for no replica that cannot pull.
+            assert!(asked.elapsed() < COMPLETE_WAIT_MAX, "{:?}", asked.elapsed());
+        }
+        cluster.stop_storage(index).await;
+        cluster.min_free_bytes[index] = 0;
+        cluster.start_storage(index).await;
+        wait_until("it is level again", async || cluster.status().await.verdict == Verdict::Healthy).await;
+    }
     cluster.stop().await;
 }

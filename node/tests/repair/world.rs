@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     front: Option<Node>,
     client: reqwest::Client,
     requests: u64,
+    /// What each storage node keeps free on its disk from its next start on.
+    pub(crate) min_free_bytes: [u64; 3],
     /// Rows that were acknowledged.
     pub(crate) written: u64,
 }
@@ -42,6 +44,7 @@ impl Cluster {
             front: None,
             client: reqwest::Client::new(),
             requests: 0,
+            min_free_bytes: [0; 3],
             written: 0,
         };
         for index in 0..3 {
@@ -79,7 +82,11 @@ impl Cluster {
                 replication_factor: 3,
                 shards: SHARDS,
             },
-            storage: StorageConfig { memtable_bytes_max: 64 << 10, min_free_bytes: 0, wal_keep_bytes: 0 },
+            storage: StorageConfig {
+                memtable_bytes_max: 64 << 10,
+                min_free_bytes: self.min_free_bytes.get(index).copied().unwrap_or_default(),
+                wal_keep_bytes: 0,
+            },
             ..Config::default()
         }
     }
