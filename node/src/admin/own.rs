@@ -17,7 +17,7 @@ pub struct OwnStatus {
     pub read_only: Option<String>,
     /// Why the store serves nobody any more, once it has lost synced data.
     pub lost: Option<String>,
-    /// Whether peers have much that the store lacks.
+    /// Whether it is not known that the store holds what a quorum of the replicas of its shards hold.
     pub catching_up: bool,
 }
 

@@ -33,7 +33,7 @@ struct Peer {
     shards: BTreeSet<Shard>,
     stop: CancellationToken,
     held: watch::Receiver<Position>,
-    /// Whether the last exchange showed that there is more to pull.
+    /// Whether the last exchange failed or showed that there is more to pull; true before the first.
     behind: Arc<AtomicBool>,
 }
 
@@ -100,9 +100,15 @@ impl Tails {
         matches!(timeout_at(deadline, held.wait_for(|held| *held >= position)).await, Ok(Ok(_)))
     }
 
-    /// Whether some peer that can be reached has much that this store lacks.
+    /// Whether it is not known that this store holds what a quorum of the replicas of its shards hold.
     pub fn is_catching_up(&self) -> bool {
-        self.peers.read().values().any(|peer| peer.behind.load(Ordering::Relaxed))
+        let level = |peer: &Peer| !peer.behind.load(Ordering::Relaxed);
+        let mut replicas: BTreeSet<ReplicaId> =
+            self.peers.read().iter().filter(|(_, peer)| level(peer)).map(|(replica, _)| *replica).collect();
+        replicas.insert(self.fence.me());
+        let entries = self.fence.entries();
+        let mut own = entries.values().filter(|entry| entry.has(self.fence.me()));
+        own.any(|entry| !entry.quorum().is_reached(&replicas))
     }
 
     /// Of the segments that are being copied: bytes that came, and bytes in all.
@@ -162,7 +168,7 @@ impl Tails {
     fn start_peer(self: &Arc<Self>, replica: ReplicaId, node: NodeId, shards: BTreeSet<Shard>) -> Peer {
         let stop = CancellationToken::new();
         let (sender, held) = watch::channel(Position::default());
-        let peer = Peer { node, shards, stop: stop.clone(), held, behind: Arc::default() };
+        let peer = Peer { node, shards, stop: stop.clone(), held, behind: Arc::new(true.into()) };
         let (tails, task_peer) = (self.clone(), peer.clone());
         self.env.tasks.spawn(async move {
             stop.run_until_cancelled(tails.run_peer(replica, task_peer, sender)).await;
@@ -181,6 +187,7 @@ impl Tails {
                     pause = RETRY_PAUSE;
                 }
                 Err(error) => {
+                    peer.behind.store(true, Ordering::Relaxed);
                     if let TailError::Refused(refusal) = &error {
                         self.learn_from(refusal).await;
                     }

@@ -94,7 +94,8 @@ impl Inner {
             ingest_items_per_second: self.front.as_ref().map(|front| self.rate(accepted_items(front))),
             read_only: store.and_then(|status| status.read_only),
             lost: self.store.as_ref().and_then(Store::lost),
-            catching_up: self.parts.get().is_some_and(|parts| parts.tails.is_catching_up()),
+            catching_up: self.store.is_some()
+                && self.parts.get().is_none_or(|parts| parts.tails.is_catching_up()),
         }
     }
 

@@ -8,7 +8,7 @@ mod world;
 use oteld::read::complete::COMPLETE_WAIT_MAX;
 use oteld_client::admin::Verdict;
 use tokio::time::Instant;
-use world::{Cluster, wait_until};
+use world::{Cluster, wait_until, wait_until_at_once};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_for_longer_than_the_logs_of_its_peers_catches_up_by_a_snapshot() {
@@ -115,6 +115,22 @@ async fn a_full_disk_makes_no_query_wait_and_no_answer_partial() {
         cluster.min_free_bytes[index] = 0;
         cluster.start_storage(index).await;
         wait_until("it is level again", async || cluster.status().await.verdict == Verdict::Healthy).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_not_healthy_while_a_node_that_came_back_lacks_rows() {
+    let mut cluster = Cluster::start().await;
+    cluster.write(5).await;
+    for _ in 0..3 {
+        cluster.stop_storage(2).await;
+        cluster.write(100).await;
+        cluster.start_storage_unready(2).await;
+        let is_healthy = async || cluster.status().await.verdict == Verdict::Healthy;
+        wait_until_at_once("the cluster is healthy", is_healthy).await;
+        let rows = cluster.reading(2, "oteld.store.rows");
+        assert!(rows >= cluster.written, "healthy with {rows} of {} rows", cluster.written);
     }
     cluster.stop().await;
 }

@@ -164,13 +164,6 @@ impl Cluster {
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
-    /// What `/readyz` of a storage node says.
-    pub(crate) async fn readiness(&self, index: usize) -> String {
-        let address = self.storage[index].as_ref().unwrap().addresses().query.unwrap();
-        let answer = self.client.get(format!("http://{address}/readyz")).send().await;
-        match answer {
-            Ok(answer) => answer.text().await.unwrap_or_default(),
-            Err(_) => String::new(),
     async fn ask<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
         let address = self.front.as_ref().unwrap().addresses().query.unwrap();
         self.client.get(format!("http://{address}{path}")).send().await.unwrap().json().await.unwrap()
@@ -188,6 +181,13 @@ impl Cluster {
         (0..3).find(|index| self.config(*index).node.name == *name).unwrap()
     }
 
+    /// What `/readyz` of a storage node says.
+    pub(crate) async fn readiness(&self, index: usize) -> String {
+        let address = self.storage[index].as_ref().unwrap().addresses().query.unwrap();
+        let answer = self.client.get(format!("http://{address}/readyz")).send().await;
+        match answer {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
         }
     }
 
@@ -221,13 +221,6 @@ pub(crate) async fn stored_rows(dir: &Path) -> u64 {
     rows
 }
 
-/// Copies a directory and those in it.
-pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
 /// Overwrites four bytes in the first page of the largest segment of a store that nobody has open.
 pub(crate) fn damage_a_page(store: &Path) {
     let segments = std::fs::read_dir(store.join("segments")).unwrap().map(|entry| entry.unwrap().path());
@@ -238,6 +231,13 @@ pub(crate) fn damage_a_page(store: &Path) {
     std::fs::write(largest, bytes).unwrap();
 }
 
+/// Copies a directory and those in it.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
             copy_dir(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).unwrap();
@@ -247,10 +247,19 @@ pub(crate) fn damage_a_page(store: &Path) {
 
 /// Waits until `is_so`; panics with `what` when it takes too long.
 pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+    wait(what, Duration::from_millis(100), is_so).await;
+}
+
+/// The same, looking so often that what is so for a moment is seen.
+pub(crate) async fn wait_until_at_once(what: &str, is_so: impl AsyncFn() -> bool) {
+    wait(what, Duration::from_millis(1), is_so).await;
+}
+
+async fn wait(what: &str, pause: Duration, is_so: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(Instant::now() < deadline, "waited too long until {what}");
-        sleep(Duration::from_millis(100)).await;
+        sleep(pause).await;
     }
 }
 
