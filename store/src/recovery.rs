@@ -36,8 +36,8 @@ pub(crate) struct Recovered {
     pub boot: Boot,
     pub definitions: Definitions,
     pub trash: Trash,
-    pub lock: DirectoryLock,
     pub loss: Loss,
+    pub lock: DirectoryLock,
 }
 
 /// Recovers the store in `options.dir`, or makes one. Blocks.
@@ -47,6 +47,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, OpenError> {
     let disk = &env.disk;
     let lock = prepare_directory(&**disk, options)?;
+    let begun_unix_nano = env.clock.now_unix_nanos();
     let mut manifest = match ManifestLog::open(disk.clone(), &options.dir)? {
         Some(manifest) => manifest,
         None => first_manifest(env, options)?,
@@ -106,10 +107,20 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         cursors: rebuild.cursors,
         cluster: next.cluster,
         writes: WriteState::Open,
-        wal_end: wal.end(),
         read_only: watch::Sender::default(),
+        wal_end: wal.end(),
         counters: Counters { torn_bytes: replayed.torn_bytes, ..Counters::default() },
     };
+    let rows: u64 = state.memtable.rows().values().sum();
+    let took = env.clock.now_unix_nanos().saturating_sub(begun_unix_nano);
+    tracing::info!(
+        replica = %next.replica,
+        segments = state.segments.0.len(),
+        wal_bytes = state.tail.bytes(),
+        unflushed_rows = rows,
+        ms = took / 1_000_000,
+        "the store is open: segments and WAL are read back"
+    );
     let definitions = rebuild.definitions;
     Ok(Recovered { state, manifest, wal: Some(wal), boot, definitions, trash, loss, lock })
 }
@@ -137,6 +148,7 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         cursors: current.cursors.clone(),
         cluster: current.cluster,
         writes: WriteState::Failed(lost_text(what)),
+        read_only: watch::Sender::new(Some(lost_text(what))),
         wal_end: current.wal_end,
         counters: Counters::default(),
     };
@@ -148,7 +160,6 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
 
 fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<DirectoryLock, OpenError> {
     for dir in [options.dir.clone(), wal_dir(options), segments_dir(options)] {
-        read_only: watch::Sender::new(Some(lost_text(what))),
         disk.create_dir_all(&dir).map_err(OpenError::io(format!("cannot make {}", dir.display())))?;
     }
     disk.sync_dir(&options.dir).map_err(OpenError::io(format!("cannot sync {}", options.dir.display())))?;
@@ -181,6 +192,7 @@ fn open_segments(
     options: &StoreOptions,
     manifest: &Manifest,
     trash: &Trash,
+    loss: &Loss,
 ) -> Result<(SegmentSet, u64), OpenError> {
     let dir = segments_dir(options);
     let mut set = SegmentSet::default();
@@ -195,7 +207,6 @@ fn open_segments(
             )));
         }
         set.0.push(Arc::new(OpenSegment::new(meta.clone(), segment, path, trash.clone(), loss.clone())));
-    loss: &Loss,
     }
     let named: BTreeSet<u64> = manifest.segments.iter().map(|meta| meta.id).collect();
     let mut first_free = manifest.next_segment;

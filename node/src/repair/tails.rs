@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::catch_up::{self, CatchUp};
 use super::tail::{Progress, Tail, TailError};
@@ -48,6 +48,8 @@ pub struct Tails {
     /// Held while segments of a peer are copied: what comes from one need not come from the next.
     catching_up: tokio::sync::Mutex<()>,
     progress: catch_up::Progress,
+    /// Whether the log said last that this store may lack rows.
+    said_behind: AtomicBool,
 }
 
 impl Tails {
@@ -70,6 +72,7 @@ impl Tails {
             peers: RwLock::default(),
             catching_up: tokio::sync::Mutex::default(),
             progress: catch_up::Progress::default(),
+            said_behind: AtomicBool::new(true),
         });
         let following = tails.clone();
         spawn.spawn(async move {
@@ -109,6 +112,21 @@ impl Tails {
         let entries = self.fence.entries();
         let mut own = entries.values().filter(|entry| entry.has(self.fence.me()));
         own.any(|entry| !entry.quorum().is_reached(&replicas))
+    }
+
+    fn set_behind(&self, peer: &Peer, behind: bool) {
+        if peer.behind.swap(behind, Ordering::Relaxed) == behind {
+            return;
+        }
+        let is_catching_up = self.is_catching_up();
+        if self.said_behind.swap(is_catching_up, Ordering::Relaxed) != is_catching_up {
+            match is_catching_up {
+                true => info!("this replica may lack rows that a majority has: catching up with its peers"),
+                false => {
+                    info!("caught up: this replica has all that a majority of its shards' replicas have")
+                }
+            }
+        }
     }
 
     /// Of the segments that are being copied: bytes that came, and bytes in all.
@@ -183,11 +201,11 @@ impl Tails {
         while self.store.lost().is_none() {
             match self.step(replica, &peer, &held).await {
                 Ok(progress) => {
-                    peer.behind.store(progress == Progress::More, Ordering::Relaxed);
+                    self.set_behind(&peer, progress == Progress::More);
                     pause = RETRY_PAUSE;
                 }
                 Err(error) => {
-                    peer.behind.store(true, Ordering::Relaxed);
+                    self.set_behind(&peer, true);
                     if let TailError::Refused(refusal) = &error {
                         self.learn_from(refusal).await;
                     }
@@ -224,7 +242,7 @@ impl Tails {
             Err(error) if error.is_below_start() => {}
             stepped => return stepped,
         }
-        peer.behind.store(true, Ordering::Relaxed);
+        self.set_behind(peer, true);
         let _one_at_a_time = self.catching_up.lock().await;
         let name = self.view.name_of(replica);
         let mut catch_up = CatchUp { env: &self.env, tail: &mut tail, name: &name, progress: &self.progress };
