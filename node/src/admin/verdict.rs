@@ -11,6 +11,7 @@ use oteld_cluster::shard_map::{Entry, Member};
 use oteld_cluster::state::{self, ClusterState};
 
 use super::own::OwnStatus;
+use crate::server::reach::{self, Silent};
 
 /// What was gathered for one answer.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Gathered {
     /// Milliseconds since each node's last heartbeat, by name.
     pub heartbeats: BTreeMap<String, u64>,
     pub meta: MetaStatus,
+    /// Nodes that do not answer the node that gathers.
+    pub silent: Silent,
 }
 
 /// The whole status, the verdict first.
@@ -118,7 +121,13 @@ fn is_whole(shard: &ShardStatus) -> bool {
 fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     let state = &gathered.state;
     let (mut fatal, mut bad) = (Vec::new(), Vec::new());
-    if state.shards.is_empty() {
+    if state.cluster.is_none() {
+        let silent = match gathered.silent.is_empty() {
+            true => String::new(),
+            false => format!("; no answer from {}", reach::names(&gathered.silent)),
+        };
+        fatal.push(format!("no cluster yet: the meta group has not formed, or does not answer{silent}"));
+    } else if state.shards.is_empty() {
         let storage = state.nodes.values().filter(|node| node.roles.storage).count();
         fatal.push(format!(
             "no shard is placed yet: {storage} of {} expected storage nodes have joined",
@@ -137,6 +146,9 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
         let expected = !matches!(node.state, state::NodeState::Removed | state::NodeState::Down);
         match gathered.own.get(id) {
             None if expected => bad.push(format!("{} at {} does not answer", node.name, node.address)),
+            Some(OwnStatus { lost: Some(reason), .. }) => {
+                bad.push(format!("the store of {} serves nobody: {reason}", node.name));
+            }
             Some(OwnStatus { read_only: Some(reason), .. }) => {
                 bad.push(format!("{} refuses writes: {reason}", node.name));
             }
@@ -146,11 +158,9 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
             _ => {}
         }
     }
-            Some(OwnStatus { lost: Some(reason), .. }) => {
-                bad.push(format!("the store of {} serves nobody: {reason}", node.name));
-            }
-    if gathered.meta.leader.is_none() {
-        bad.push("the meta group has no leader: topology changes wait, ingest and queries go on".into());
+    if gathered.meta.leader.is_none() && state.cluster.is_some() {
+        let goes_on = if fatal.is_empty() { ", ingest and queries go on" } else { "" };
+        bad.push(format!("the meta group has no leader: topology changes wait{goes_on}"));
     }
     for MetaMember { node, role, .. } in &gathered.meta.members {
         if *role == MetaRole::Unreachable {
@@ -167,4 +177,79 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     };
     fatal.extend(bad);
     (verdict, fatal)
+}
+
+#[cfg(test)]
+mod tests {
+    use oteld_cluster::ids::{ClusterId, Epoch, ShardId};
+    use oteld_cluster::state::{Roles, ShardEntry};
+
+    use super::*;
+
+    /// Three storage nodes, of which some answer, and a shard on all of them.
+    fn gathered(answering: usize) -> Gathered {
+        let mut gathered = Gathered::default();
+        gathered.state.cluster = Some(ClusterId(1));
+        let roles = Roles { front: false, storage: true, meta: true };
+        let mut members = Vec::new();
+        for n in 1..=3_u64 {
+            let (id, replica) = (NodeId(n), ReplicaId(n.into()));
+            let node = state::Node {
+                name: format!("storage-{n}"),
+                address: format!("storage-{n}:7070"),
+                roles,
+                zone: None,
+                state: state::NodeState::Active,
+                replica: Some(replica),
+                feature_level: 1,
+            };
+            gathered.state.nodes.insert(id, node);
+            members.push(Member { node: id, replica, since_epoch: Epoch(1) });
+            if n <= answering as u64 {
+                gathered.own.insert(id, OwnStatus::default());
+            }
+        }
+        let entry = Entry { epoch: Epoch(1), old: members, new: None };
+        gathered.state.shards.push(ShardEntry {
+            shard: ShardId(0),
+            entry,
+            moving: None,
+            last_move: None,
+            split_from: None,
+        });
+        gathered
+    }
+
+    #[test]
+    fn that_ingest_goes_on_is_said_only_where_it_does() {
+        let goes_on = |answering| {
+            let status = cluster_status(&gathered(answering));
+            let leaderless = status.reasons.iter().find(|reason| reason.contains("no leader")).unwrap();
+            (status.verdict, leaderless.contains("go on"))
+        };
+        assert_eq!(goes_on(3), (Verdict::Degraded, true));
+        assert_eq!(goes_on(2), (Verdict::Degraded, true));
+        assert_eq!(goes_on(1), (Verdict::Unavailable, false));
+    }
+
+    #[test]
+    fn a_cluster_that_has_not_formed_names_who_is_missing() {
+        let silent = Silent::from([("storage-3".into(), "host:7070".into())]);
+        let status = cluster_status(&Gathered { silent, ..Gathered::default() });
+        assert_eq!(status.verdict, Verdict::Unavailable);
+        let reason = "no cluster yet: the meta group has not formed, or does not answer; no answer from storage-3 at \
+                      host:7070";
+        assert_eq!(status.reasons, [reason]);
+    }
+
+    #[test]
+    fn a_store_that_lost_data_is_named_with_the_reason() {
+        let mut gathered = gathered(3);
+        let own =
+            OwnStatus { lost: Some("a page".into()), read_only: Some("lost".into()), ..OwnStatus::default() };
+        gathered.own.insert(NodeId(2), own);
+        let status = cluster_status(&gathered);
+        assert_eq!(status.verdict, Verdict::Degraded);
+        assert!(status.reasons.contains(&"the store of storage-2 serves nobody: a page".to_owned()));
+    }
 }
