@@ -164,19 +164,24 @@ impl Cluster {
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
-        let address = self.front.as_ref().unwrap().addresses().query.unwrap();
+    async fn ask<T: serde::de::DeserializeOwned>(&self, node: &Node, path: &str) -> T {
+        let address = node.addresses().query.unwrap();
         self.client.get(format!("http://{address}{path}")).send().await.unwrap().json().await.unwrap()
     }
 
     /// What the front says of the cluster.
     pub(crate) async fn status(&self) -> ClusterStatus {
-        self.ask(CLUSTER_STATUS_PATH).await
+        self.ask(self.front.as_ref().unwrap(), CLUSTER_STATUS_PATH).await
+    }
+
+    /// What a storage node says of the cluster.
+    pub(crate) async fn status_at(&self, index: usize) -> ClusterStatus {
+        self.ask(self.storage[index].as_ref().unwrap(), CLUSTER_STATUS_PATH).await
     }
 
     /// The node that a front asks first for the first shard.
     pub(crate) async fn first_asked(&self) -> usize {
-        let shards: Vec<ShardStatus> = self.ask(SHARDS_PATH).await;
+        let shards: Vec<ShardStatus> = self.ask(self.front.as_ref().unwrap(), SHARDS_PATH).await;
         let name = &shards[0].replicas[0].node;
         (0..3).find(|index| self.config(*index).node.name == *name).unwrap()
     }
