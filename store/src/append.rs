@@ -216,7 +216,7 @@ impl Engine {
         let read = move || {
             let mut ids = Vec::new();
             for segment in segments {
-                let read = segment.segment.ids().map_err(|error| StoreError::Damaged {
+                let read = segment.ids().map_err(|error| StoreError::Damaged {
                     what: segment.path().display().to_string(),
                     reason: error.to_string(),
                 })?;

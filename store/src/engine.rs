@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use oteld_env::Env;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
 
 use crate::append::Command;
 use crate::definitions::Definitions;
@@ -22,7 +22,7 @@ use crate::memtable::Memtable;
 use crate::model::{Shard, Signal, Window};
 use crate::options::StoreOptions;
 use crate::position::{Boot, Cursor, Position, Prefix, ReplicaId};
-use crate::segments::{OpenSegment, SegmentSet, Trash};
+use crate::segments::{Loss, OpenSegment, SegmentSet, Trash, note_loss};
 use crate::tail::TailIndex;
 use crate::wal::WalEnd;
 use crate::wal::writer::is_full;
@@ -36,6 +36,17 @@ pub(crate) enum WriteState {
     /// A write or fsync failed: until a restart.
     Failed(String),
     Closed,
+}
+
+impl WriteState {
+    /// Why no writes are taken.
+    pub(crate) fn read_only(&self) -> Option<String> {
+        match self {
+            WriteState::Open => None,
+            WriteState::Full(reason) | WriteState::Failed(reason) => Some(reason.clone()),
+            WriteState::Closed => Some("the store is closed".to_owned()),
+        }
+    }
 }
 
 /// A memtable that takes no more parts and waits for its segments.
@@ -68,7 +79,10 @@ pub(crate) struct State {
     pub ends: BTreeMap<u64, u64>,
     /// Of every boot, the running one included.
     pub nonces: BTreeMap<u64, u64>,
+    /// Changed by [`State::set_writes`].
     pub writes: WriteState,
+    /// Why no writes are taken, for those who wait for it.
+    pub read_only: watch::Sender<Option<String>>,
     pub wal_end: WalEnd,
     pub counters: Counters,
 }
@@ -124,8 +138,13 @@ impl State {
     pub(crate) fn fail(&mut self, reason: &str) {
         if !matches!(self.writes, WriteState::Failed(_) | WriteState::Closed) {
             tracing::error!(reason, "the store takes no writes until it is restarted");
-            self.writes = WriteState::Failed(reason.to_owned());
+            self.set_writes(WriteState::Failed(reason.to_owned()));
         }
+    }
+
+    pub(crate) fn set_writes(&mut self, writes: WriteState) {
+        self.read_only.send_replace(writes.read_only());
+        self.writes = writes;
     }
 }
 
@@ -143,7 +162,9 @@ pub(crate) struct Engine {
     pub queue_bytes: Arc<Semaphore>,
     pub position: watch::Sender<Position>,
     /// What was found missing, once synced data was lost (PROTOCOL, LOSS).
-    pub lost: watch::Sender<Option<String>>,
+    pub loss: Loss,
+    /// Whether the loss is in the manifest.
+    pub loss_recorded: OnceCell<Result<(), StoreError>>,
     /// Wakes the task that flushes.
     pub wake_flush: Notify,
     /// Wakes the task that merges and deletes.
@@ -232,18 +253,31 @@ impl Engine {
 
     /// See [`crate::Store::lose`].
     pub(crate) async fn lose(self: &Arc<Self>, what: &str) -> Result<(), StoreError> {
-        let is_first = self.lost.send_if_modified(|lost| {
-            let is_first = lost.is_none();
-            lost.get_or_insert_with(|| what.to_owned());
-            is_first
-        });
-        if !is_first {
-            return Ok(());
+        if note_loss(&self.loss, || what.to_owned()) { self.record_loss().await } else { Ok(()) }
+    }
+
+    /// Waits for a loss, and records it.
+    pub(crate) async fn record_next_loss(self: &Arc<Self>) {
+        // The sender lives as long as the engine.
+        let _ = self.loss.subscribe().wait_for(Option::is_some).await;
+        if let Err(error) = self.record_loss().await {
+            tracing::error!(%error, "cannot record that this store lost data; it is found again after a restart");
         }
-        let mark = what.to_owned();
-        let marked = self.commit(move |manifest| manifest.lost.replace(mark).is_none(), |_| ()).await;
-        self.state.lock().fail(&lost_text(what));
-        marked
+    }
+
+    /// Makes the loss durable and ends writing, once.
+    async fn record_loss(self: &Arc<Self>) -> Result<(), StoreError> {
+        let record = async || {
+            let Some(what) = self.loss.borrow().clone() else { return Ok(()) };
+            let text = lost_text(&what);
+            let mark = move |manifest: &mut Manifest| {
+                manifest.lost.is_none() && manifest.lost.replace(what).is_none()
+            };
+            let marked = self.commit(mark, |_| ()).await;
+            self.state.lock().fail(&text);
+            marked
+        };
+        self.loss_recorded.get_or_init(record).await.clone()
     }
 
     /// Commits a change of the manifest, then shows it in the published state, both or none, and also when the

@@ -171,7 +171,8 @@ impl Engine {
     /// Opens a segment that was just written, makes its name durable and gives it to the caller to commit.
     pub(crate) fn adopt(&self, meta: SegmentMeta, path: &Path) -> Result<Arc<OpenSegment>, StoreError> {
         let segment = Segment::open(self.env.disk.clone(), path).map_err(|error| write_error(&error))?;
-        Ok(Arc::new(OpenSegment::new(meta, segment, path.to_owned(), self.trash.clone())))
+        let (trash, loss) = (self.trash.clone(), self.loss.clone());
+        Ok(Arc::new(OpenSegment::new(meta, segment, path.to_owned(), trash, loss)))
     }
 
     /// Makes the names of new segments durable.

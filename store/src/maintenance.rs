@@ -18,7 +18,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How often a failure that goes on is said again.
 const REMIND: Duration = Duration::from_secs(600);
 
-/// Flushes memtables that are large or old. Runs until `stop` says so or its store is gone.
+/// Records the first loss of synced data, whoever meets it. Runs until then, or until `stop` says so.
+pub(crate) async fn record_loss(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = engine.record_next_loss() => {}
+    }
+}
+
+/// Flushes memtables that are large or old. Runs until `stop` says so or the store takes no writes for good.
 pub(crate) async fn run_flushes(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
     let mut failures = Failures::default();
     loop {
@@ -27,6 +36,9 @@ pub(crate) async fn run_flushes(engine: Arc<Engine>, mut stop: watch::Receiver<b
             _ = stop.wait_for(|stop| *stop) => return,
             () = engine.wake_flush.notified() => {}
             () = tokio::time::sleep(TICK) => {}
+        }
+        if engine.refuses().is_err() {
+            return;
         }
         if engine.is_flush_due() {
             let outcome = engine.flush().await;
@@ -38,7 +50,7 @@ pub(crate) async fn run_flushes(engine: Arc<Engine>, mut stop: watch::Receiver<b
     }
 }
 
-/// Merges and deletes segments. Runs until `stop` says so or its store is gone.
+/// Merges and deletes segments. Runs until `stop` says so or the store takes no writes for good.
 pub(crate) async fn run_compactions(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
     let mut failures = Failures::default();
     loop {
@@ -47,6 +59,9 @@ pub(crate) async fn run_compactions(engine: Arc<Engine>, mut stop: watch::Receiv
             _ = stop.wait_for(|stop| *stop) => return,
             () = engine.wake_compaction.notified() => {}
             () = tokio::time::sleep(TICK) => {}
+        }
+        if engine.refuses().is_err() {
+            return;
         }
         let outcome = engine.compact().await;
         if pause_after(&engine, "compaction", outcome, &mut failures, &mut stop).await {

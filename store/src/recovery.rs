@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oteld_env::{Disk, Env};
+use tokio::sync::watch;
 
 use crate::batch::{Batch, Definition, FormatError};
 use crate::definitions::Definitions;
@@ -18,7 +19,7 @@ use crate::memtable::{MemPart, Memtable};
 use crate::options::StoreOptions;
 use crate::position::{Boot, Cursor, Position, ReplicaId};
 use crate::segment::Segment;
-use crate::segments::{self, OpenSegment, SegmentSet, Trash};
+use crate::segments::{self, Loss, OpenSegment, SegmentSet, Trash};
 use crate::tail::{NewEntry, TailIndex};
 use crate::wal::definitions::Place;
 use crate::wal::file::Group;
@@ -35,6 +36,7 @@ pub(crate) struct Recovered {
     pub boot: Boot,
     pub definitions: Definitions,
     pub trash: Trash,
+    pub loss: Loss,
     pub lock: DirectoryLock,
 }
 
@@ -45,6 +47,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, OpenError> {
     let disk = &env.disk;
     let lock = prepare_directory(&**disk, options)?;
+    let begun_unix_nano = env.clock.now_unix_nanos();
     let mut manifest = match ManifestLog::open(disk.clone(), &options.dir)? {
         Some(manifest) => manifest,
         None => first_manifest(env, options)?,
@@ -53,8 +56,8 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
     if let Some(what) = &current.lost {
         return Err(OpenError::loss(what));
     }
-    let trash = Trash::default();
-    let (segments, first_free) = open_segments(disk, options, &current, &trash)?;
+    let (trash, loss) = (Trash::default(), Loss::default());
+    let (segments, first_free) = open_segments(disk, options, &current, &trash, &loss)?;
     let mut rebuild = Rebuild::new(env.clock.now_unix_nanos(), options, &current);
     let facts = WalFacts {
         replica: current.replica,
@@ -106,11 +109,22 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         cursors: rebuild.cursors,
         cluster: next.cluster,
         writes: WriteState::Open,
+        read_only: watch::Sender::default(),
         wal_end: wal.end(),
         counters: Counters { torn_bytes: replayed.torn_bytes, ..Counters::default() },
     };
+    let rows: u64 = state.memtable.rows().values().sum();
+    let took = env.clock.now_unix_nanos().saturating_sub(begun_unix_nano);
+    tracing::info!(
+        replica = %next.replica,
+        segments = state.segments.0.len(),
+        wal_bytes = state.tail.bytes(),
+        unflushed_rows = rows,
+        ms = took / 1_000_000,
+        "the store is open: segments and WAL are read back"
+    );
     let definitions = rebuild.definitions;
-    Ok(Recovered { state, manifest, wal: Some(wal), boot, definitions, trash, lock })
+    Ok(Recovered { state, manifest, wal: Some(wal), boot, definitions, trash, loss, lock })
 }
 
 /// Opens only the manifest of a replica that lost synced data, to go on saying who it is. Blocks.
@@ -138,11 +152,14 @@ pub(crate) fn recover_lost(env: &Env, options: &StoreOptions, what: &str) -> Res
         cursors: current.cursors.clone(),
         cluster: current.cluster,
         writes: WriteState::Failed(lost_text(what)),
+        read_only: watch::Sender::new(Some(lost_text(what))),
         wal_end: current.wal_end,
         counters: Counters::default(),
     };
     let definitions = Definitions::new(options.definitions_bytes_max);
-    Ok(Recovered { state, manifest, wal: None, boot, definitions, trash: Trash::default(), lock })
+    let (trash, loss) = (Trash::default(), Loss::default());
+    loss.send_replace(Some(what.to_owned()));
+    Ok(Recovered { state, manifest, wal: None, boot, definitions, trash, loss, lock })
 }
 
 fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<DirectoryLock, OpenError> {
@@ -184,6 +201,7 @@ fn open_segments(
     options: &StoreOptions,
     manifest: &Manifest,
     trash: &Trash,
+    loss: &Loss,
 ) -> Result<(SegmentSet, u64), OpenError> {
     let dir = segments_dir(options);
     let mut set = SegmentSet::default();
@@ -197,7 +215,7 @@ fn open_segments(
                 path.display()
             )));
         }
-        set.0.push(Arc::new(OpenSegment::new(meta.clone(), segment, path, trash.clone())));
+        set.0.push(Arc::new(OpenSegment::new(meta.clone(), segment, path, trash.clone(), loss.clone())));
     }
     let named: BTreeSet<u64> = manifest.segments.iter().map(|meta| meta.id).collect();
     let mut first_free = manifest.next_segment;

@@ -7,13 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use oteld_env::Disk;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::manifest::SegmentMeta;
-use crate::model::{Signal, Window};
-use crate::segment::Segment;
+use crate::model::{Rows, Signal, Window};
+use crate::segment::{AppliedId, Segment, SegmentError};
 
 /// Files that nothing shows any more, to be removed by the next maintenance.
 pub(crate) type Trash = Arc<Mutex<BTreeSet<PathBuf>>>;
+
+/// What was found missing, once synced data was lost (PROTOCOL, LOSS). What was found first stays.
+pub(crate) type Loss = Arc<watch::Sender<Option<String>>>;
+
+/// Records a loss; says whether it is the first.
+pub(crate) fn note_loss(loss: &Loss, what: impl FnOnce() -> String) -> bool {
+    loss.send_if_modified(|lost| lost.is_none() && lost.replace(what()).is_none())
+}
 
 /// Path of segment `id`.
 pub(crate) fn path(dir: &Path, id: u64) -> PathBuf {
@@ -44,11 +53,39 @@ pub(crate) struct OpenSegment {
     path: PathBuf,
     obsolete: AtomicBool,
     trash: Trash,
+    loss: Loss,
 }
 
 impl OpenSegment {
-    pub(crate) fn new(meta: SegmentMeta, segment: Segment, path: PathBuf, trash: Trash) -> Self {
-        OpenSegment { meta, segment, path, obsolete: AtomicBool::new(false), trash }
+    pub(crate) fn new(meta: SegmentMeta, segment: Segment, path: PathBuf, trash: Trash, loss: Loss) -> Self {
+        OpenSegment { meta, segment, path, obsolete: AtomicBool::new(false), trash, loss }
+    }
+
+    /// See [`Segment::page`].
+    pub(crate) fn page(&self, index: usize) -> Result<Rows, SegmentError> {
+        self.noticing(self.segment.page(index))
+    }
+
+    /// See [`Segment::ids`].
+    pub(crate) fn ids(&self) -> Result<Vec<AppliedId>, SegmentError> {
+        self.noticing(self.segment.ids())
+    }
+
+    /// See [`Segment::verify`].
+    pub(crate) fn verify(&self) -> Result<(), SegmentError> {
+        self.noticing(self.segment.verify())
+    }
+
+    /// Damage of a segment that the manifest names is a loss of synced data, whoever meets it. Before the error is
+    /// passed on, so that nobody is answered from this replica who asks after it.
+    fn noticing<T>(&self, read: Result<T, SegmentError>) -> Result<T, SegmentError> {
+        if let Err(error) = &read
+            && error.is_loss()
+            && !self.obsolete.load(Ordering::Acquire)
+        {
+            note_loss(&self.loss, || error.to_string());
+        }
+        read
     }
 
     /// The manifest does not name it any more: the file goes when nobody holds it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::engine::{Engine, WriteState};
+use crate::engine::Engine;
 use crate::model::Signal;
 use crate::position::Position;
 
@@ -52,11 +52,6 @@ impl StoreStatus {
         for segment in &state.segments.0 {
             *rows.entry(segment.meta.info.signal).or_default() += segment.meta.info.rows;
         }
-        let read_only = match &state.writes {
-            WriteState::Open => None,
-            WriteState::Full(reason) | WriteState::Failed(reason) => Some(reason.clone()),
-            WriteState::Closed => Some("the store is closed".to_owned()),
-        };
         StoreStatus {
             position: state.position,
             segment_bytes: state.segments.0.iter().map(|segment| segment.meta.info.bytes).sum(),
@@ -72,7 +67,7 @@ impl StoreStatus {
             shards_left: state.counters.shards_left,
             wal_groups: state.counters.wal_groups,
             torn_bytes: state.counters.torn_bytes,
-            read_only,
+            read_only: state.writes.read_only(),
             maintenance_error: state.counters.last_maintenance_error.clone(),
         }
     }

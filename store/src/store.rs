@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use oteld_env::Env;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::append::{self, Appended, Command};
@@ -55,7 +55,7 @@ impl Store {
     pub async fn open(env: Env, options: StoreOptions) -> Result<Store, OpenError> {
         let (inner_env, inner_options) = (env.clone(), options.clone());
         let recovered = env.tasks.blocking(move || recovery::recover(&inner_env, &inner_options)).await?;
-        Ok(Store::start(&env, options, recovered, None))
+        Ok(Store::start(&env, options, recovered))
     }
 
     /// Opens what is left of a store for which [`Store::open`] said that it lost `what`. It says who the replica is,
@@ -67,11 +67,11 @@ impl Store {
         let (inner_env, inner_options, inner_what) = (env.clone(), options.clone(), what.to_owned());
         let open = move || recovery::recover_lost(&inner_env, &inner_options, &inner_what);
         let recovered = env.tasks.blocking(open).await?;
-        Ok(Store::start(&env, options, recovered, Some(what.to_owned())))
+        Ok(Store::start(&env, options, recovered))
     }
 
-    fn start(env: &Env, options: StoreOptions, recovered: Recovered, lost: Option<String>) -> Store {
-        let Recovered { state, manifest, wal, boot, definitions, trash, lock } = recovered;
+    fn start(env: &Env, options: StoreOptions, recovered: Recovered) -> Store {
+        let Recovered { state, manifest, wal, boot, definitions, trash, loss, lock } = recovered;
         let (queue, receiver) = append::queue(options.wal_queue_max);
         let room = append::queue_units_max(options.wal_queue_bytes_max) as usize;
         let engine = Arc::new(Engine {
@@ -79,7 +79,8 @@ impl Store {
             next_segment: AtomicU64::new(manifest.current().next_segment),
             boot,
             position: watch::channel(state.position).0,
-            lost: watch::channel(lost).0,
+            loss,
+            loss_recorded: OnceCell::new(),
             state: Mutex::new(state),
             manifest: Arc::new(tokio::sync::Mutex::new(manifest)),
             definitions: Mutex::new(definitions),
@@ -99,6 +100,7 @@ impl Store {
         let mut tasks = Vec::new();
         if let Some(wal) = wal {
             tasks.push(env.tasks.spawn(wal_task::run(engine.clone(), receiver, wal)));
+            tasks.push(env.tasks.spawn(maintenance::record_loss(engine.clone(), stopped.clone())));
             if engine.options.background {
                 // The log may have filled the memtable.
                 engine.wake_flush.notify_one();
@@ -111,15 +113,23 @@ impl Store {
 
     /// Why this replica may not serve under its identity any more, and what to do; `None` while it may.
     pub fn lost(&self) -> Option<String> {
-        self.engine().lost.borrow().as_deref().map(crate::engine::lost_text)
+        self.engine().loss.borrow().as_deref().map(crate::engine::lost_text)
     }
 
     /// Waits until the replica has lost synced data; gives what [`Store::lost`] says.
     pub async fn until_lost(&self) -> String {
-        let mut lost = self.engine().lost.subscribe();
+        let mut lost = self.engine().loss.subscribe();
         // The sender lives as long as this store.
         let _ = lost.wait_for(Option::is_some).await;
         self.lost().unwrap_or_default()
+    }
+
+    /// Waits until no writes are taken, for now or for good; gives why.
+    pub async fn until_read_only(&self) -> String {
+        let mut read_only = self.engine().state.lock().read_only.subscribe();
+        // The sender lives as long as this store.
+        let reason = read_only.wait_for(Option::is_some).await;
+        reason.map(|reason| reason.clone()).ok().flatten().unwrap_or_default()
     }
 
     /// Records, durably, that synced data was lost here (PROTOCOL, LOSS): from now on nothing is appended and
@@ -545,7 +555,7 @@ impl Store {
         for task in tasks {
             let _ = task.await;
         }
-        engine.state.lock().writes = WriteState::Closed;
+        engine.state.lock().set_writes(WriteState::Closed);
         engine.unlock().await;
     }
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut queue: mpsc::Receiver<Command>,
                 let _ = reply.send(install(&engine, &mut wal, segments, ids).await);
             }
             Command::Close(reply) => {
-                engine.state.lock().writes = WriteState::Closed;
+                engine.state.lock().set_writes(WriteState::Closed);
                 let _ = reply.send(());
                 return;
             }
@@ -118,7 +118,7 @@ async fn write(engine: &Arc<Engine>, wal: &mut Option<WalWriter>, group: Group) 
                 let mut state = engine.state.lock();
                 if state.writes == WriteState::Open {
                     tracing::warn!(reason, "appends are refused until there is space");
-                    state.writes = WriteState::Full(reason.clone());
+                    state.set_writes(WriteState::Full(reason.clone()));
                 }
             }
             refuse(group, &AppendError::ReadOnly { reason });
@@ -162,7 +162,8 @@ fn publish(engine: &Arc<Engine>, wal: &Option<WalWriter>, mut group: Group, star
     let now = engine.env.clock.now_unix_nanos();
     let mut state = engine.state.lock();
     if let WriteState::Full(_) = state.writes {
-        state.writes = WriteState::Open;
+        tracing::info!("there is space again: appends are taken");
+        state.set_writes(WriteState::Open);
     }
     if state.tail.newest_seq() != Some(wal.end().seq) {
         let n = state.position.n;

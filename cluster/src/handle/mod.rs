@@ -159,6 +159,7 @@ impl MetaHandle {
         if let Some(directory) = directory {
             tasks.push(spawner.spawn(bootstrap::run(inner.clone(), directory)));
             tasks.push(spawner.spawn(lead::run(inner.clone())));
+            tasks.push(spawner.spawn(status::say_leader(inner.clone())));
         }
         Ok(MetaHandle { inner, tasks: Arc::new(Running(Mutex::new(tasks))) })
     }

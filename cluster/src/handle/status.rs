@@ -1,16 +1,20 @@
 //! The state of the group as an operator sees it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oteld_proto::meta::{MemberStatus as MemberMessage, NodeHeartbeat, StatusReply, StatusRequest};
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::service::member_message;
 use super::{Heartbeat, Inner};
 use crate::ids::MetaId;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an election may take before the log says that there is no leader.
+const LEADERLESS: Duration = Duration::from_secs(3);
 
 /// The meta group, as one member sees it; only the leader knows how far the others are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +114,7 @@ pub(super) async fn ask(inner: &Inner) -> Option<Status> {
     let mut any = (own.member != 0).then_some(own);
     for address in inner.candidates() {
         let Ok(mut client) = inner.channels.client(&address) else { continue };
-        let reply = tokio::time::timeout(TIMEOUT, client.status(StatusRequest {})).await;
+        let reply = timeout(TIMEOUT, client.status(StatusRequest {})).await;
         let Ok(Ok(reply)) = reply else { continue };
         let reply = reply.into_inner();
         if reply.member != 0 && reply.member == reply.leader {
@@ -119,4 +123,38 @@ pub(super) async fn ask(inner: &Inner) -> Option<Status> {
         any = any.or((reply.member != 0).then_some(reply));
     }
     any.map(Status::from)
+}
+
+/// Logs who leads whenever that changes, as this member sees it. Runs until the member stops.
+pub(super) async fn say_leader(inner: Arc<Inner>) {
+    let mut members = inner.member.subscribe();
+    let Ok(member) = members.wait_for(Option::is_some).await.map(|member| member.clone()) else { return };
+    let Some(mut metrics) = member.map(|member| member.metrics()) else { return };
+    let mut said = None;
+    loop {
+        let (leader, term, name) = {
+            let now = metrics.borrow_and_update();
+            let nodes = now.membership_config.membership();
+            let name = now.current_leader.and_then(|id| nodes.get_node(&id)).map(|node| node.name.clone());
+            (now.current_leader, now.current_term, name)
+        };
+        if leader.is_some() && leader != said {
+            tracing::info!(leader = name.unwrap_or_default(), term, "the meta group has a leader");
+            said = leader;
+        }
+        let changed = match leader.is_none() && said.is_some() {
+            false => metrics.changed().await,
+            true => match timeout(LEADERLESS, metrics.wait_for(|now| now.current_leader.is_some())).await {
+                Ok(found) => found.map(drop),
+                Err(_) => {
+                    tracing::warn!(term, "the meta group has no leader: topology changes wait");
+                    said = None;
+                    Ok(())
+                }
+            },
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
 }

@@ -11,11 +11,13 @@ use oteld_cluster::ids::NodeId;
 use oteld_cluster::state::{ClusterState, Node, NodeState};
 use oteld_env::Env;
 use oteld_proto::node::StatusRequest;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::own::{OwnStatus, OwnStatusSource};
 use super::verdict::Gathered;
 use crate::rpc::peers::Peers;
+use crate::server::reach::Silent;
 
 /// How long a node may take to say how it is.
 const ANSWER_WAIT: Duration = Duration::from_millis(1500);
@@ -28,11 +30,20 @@ pub struct Gatherer {
     meta: MetaHandle,
     peers: Peers,
     own: OwnStatusSource,
+    silent: watch::Receiver<Silent>,
 }
 
 impl Gatherer {
-    pub fn new(env: &Env, own_name: &str, meta: MetaHandle, peers: Peers, own: OwnStatusSource) -> Self {
-        Gatherer { env: env.clone(), own_name: own_name.into(), meta, peers, own }
+    /// `silent`: nodes that do not answer, founders of a cluster that has not formed among them.
+    pub fn new(
+        env: &Env,
+        own_name: &str,
+        meta: MetaHandle,
+        peers: Peers,
+        own: OwnStatusSource,
+        silent: watch::Receiver<Silent>,
+    ) -> Self {
+        Gatherer { env: env.clone(), own_name: own_name.into(), meta, peers, own, silent }
     }
 
     /// Asks all at once; who does not answer in time counts as unreachable.
@@ -46,14 +57,17 @@ impl Gatherer {
         let heartbeats = meta.iter().flat_map(|status| status.heartbeats.iter().cloned()).collect();
         let retention_waits = meta.as_ref().and_then(|status| status.retention_waits.clone());
         let mut meta = meta_status(&state, meta.as_ref());
-        // The leader still calls a member that is gone a follower.
-        for member in &mut meta.members {
-            let node = state.nodes.iter().find(|(_, node)| node.name == member.node);
-            if node.is_some_and(|(id, _)| !own.contains_key(id)) {
-                member.role = MetaRole::Unreachable;
-            }
+        let is_gone = |name: &str| {
+            let node = state.nodes.iter().find(|(_, node)| node.name == name);
+            node.is_some_and(|(id, _)| !own.contains_key(id))
+        };
+        // The leader still calls a member that is gone a follower, and followers a leader that is gone their leader.
+        for member in meta.members.iter_mut().filter(|member| is_gone(&member.node)) {
+            member.role = MetaRole::Unreachable;
         }
-        Gathered { meta, state: (*state).clone(), own, heartbeats, retention_waits }
+        meta.leader = meta.leader.filter(|leader| !is_gone(leader));
+        let silent = self.silent.borrow().clone();
+        Gathered { meta, state: (*state).clone(), own, heartbeats, retention_waits, silent }
     }
 
     async fn ask(&self, id: NodeId, node: &Node) -> Option<(NodeId, OwnStatus)> {

@@ -15,7 +15,9 @@ pub struct OwnStatus {
     pub ingest_items_per_second: Option<f64>,
     /// Why the store takes no writes.
     pub read_only: Option<String>,
-    /// Whether peers have much that the store lacks.
+    /// Why the store serves nobody any more, once it has lost synced data.
+    pub lost: Option<String>,
+    /// Whether it is not known that the store holds what a quorum of the replicas of its shards hold.
     pub catching_up: bool,
 }
 

@@ -12,6 +12,7 @@ use oteld_cluster::shard_map::{Entry, Member};
 use oteld_cluster::state::{self, ClusterState};
 
 use super::own::OwnStatus;
+use crate::server::reach::{self, Silent};
 
 /// What was gathered for one answer.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Gathered {
     pub meta: MetaStatus,
     /// Why retention waits, if it does.
     pub retention_waits: Option<String>,
+    /// Nodes that do not answer the node that gathers.
+    pub silent: Silent,
 }
 
 /// The whole status, the verdict first.
@@ -137,7 +140,13 @@ fn is_whole(shard: &ShardStatus, replicas_wanted: usize) -> bool {
 fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
     let state = &gathered.state;
     let (mut fatal, mut bad) = (Vec::new(), Vec::new());
-    if state.shards.is_empty() {
+    if state.cluster.is_none() {
+        let silent = match gathered.silent.is_empty() {
+            true => String::new(),
+            false => format!("; no answer from {}", reach::names(&gathered.silent)),
+        };
+        fatal.push(format!("no cluster yet: the meta group has not formed, or does not answer{silent}"));
+    } else if state.shards.is_empty() {
         let storage = state.nodes.values().filter(|node| node.roles.storage).count();
         fatal.push(format!(
             "no shard is placed yet: {storage} of {} expected storage nodes have joined",
@@ -164,6 +173,9 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
         let expected = !matches!(node.state, state::NodeState::Removed | state::NodeState::Down);
         match gathered.own.get(id) {
             None if expected => bad.push(format!("{} at {} does not answer", node.name, node.address)),
+            Some(OwnStatus { lost: Some(reason), .. }) => {
+                bad.push(format!("the store of {} serves nobody: {reason}", node.name));
+            }
             Some(OwnStatus { read_only: Some(reason), .. }) => {
                 bad.push(format!("{} refuses writes: {reason}", node.name));
             }
@@ -173,8 +185,9 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
             _ => {}
         }
     }
-    if gathered.meta.leader.is_none() {
-        bad.push("the meta group has no leader: topology changes wait, ingest and queries go on".into());
+    if gathered.meta.leader.is_none() && state.cluster.is_some() {
+        let goes_on = if fatal.is_empty() { ", ingest and queries go on" } else { "" };
+        bad.push(format!("the meta group has no leader: topology changes wait{goes_on}"));
     }
     bad.extend(gathered.retention_waits.clone());
     for MetaMember { node, role, .. } in &gathered.meta.members {
@@ -204,7 +217,7 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use oteld_cluster::ids::{Epoch, ShardId};
+    use oteld_cluster::ids::{ClusterId, Epoch, ShardId};
     use oteld_cluster::state::{Node, Roles, Settings, ShardEntry};
 
     use super::*;
@@ -249,6 +262,15 @@ mod tests {
         gathered
     }
 
+    /// Three storage nodes, of which some answer, two shards on all of them, and no leader.
+    fn gathered(answering: u64) -> Gathered {
+        let mut gathered = cluster(3, 3, 3);
+        gathered.state.cluster = Some(ClusterId(1));
+        gathered.own.retain(|id, _| id.0 <= answering);
+        gathered.meta.leader = None;
+        gathered
+    }
+
     #[test]
     fn a_shard_is_whole_when_it_has_as_many_replicas_as_the_replication_factor() {
         let verdict = |nodes, placed, replication_factor| {
@@ -261,5 +283,38 @@ mod tests {
         assert_eq!(verdict(3, 1, 3), (Verdict::Degraded, 2), "nodes that joined later hold nothing");
         let reasons = cluster_status(&cluster(3, 1, 3)).reasons;
         assert!(reasons.iter().any(|reason| reason.contains("the replication factor")), "{reasons:?}");
+    }
+
+    #[test]
+    fn that_ingest_goes_on_is_said_only_where_it_does() {
+        let goes_on = |answering| {
+            let status = cluster_status(&gathered(answering));
+            let leaderless = status.reasons.iter().find(|reason| reason.contains("no leader")).unwrap();
+            (status.verdict, leaderless.contains("go on"))
+        };
+        assert_eq!(goes_on(3), (Verdict::Degraded, true));
+        assert_eq!(goes_on(2), (Verdict::Degraded, true));
+        assert_eq!(goes_on(1), (Verdict::Unavailable, false));
+    }
+
+    #[test]
+    fn a_cluster_that_has_not_formed_names_who_is_missing() {
+        let silent = Silent::from([("storage-3".into(), "host:7070".into())]);
+        let status = cluster_status(&Gathered { silent, ..Gathered::default() });
+        assert_eq!(status.verdict, Verdict::Unavailable);
+        let reason = "no cluster yet: the meta group has not formed, or does not answer; no answer from storage-3 at \
+                      host:7070";
+        assert_eq!(status.reasons, [reason]);
+    }
+
+    #[test]
+    fn a_store_that_lost_data_is_named_with_the_reason() {
+        let mut gathered = gathered(3);
+        let own =
+            OwnStatus { lost: Some("a page".into()), read_only: Some("lost".into()), ..OwnStatus::default() };
+        gathered.own.insert(NodeId(2), own);
+        let status = cluster_status(&gathered);
+        assert_eq!(status.verdict, Verdict::Degraded);
+        assert!(status.reasons.contains(&"the store of n2 serves nobody: a page".to_owned()));
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use oteld_cluster::ids::{NodeId, ReplicaId};
 use oteld_cluster::shard_map::{Entry, Member};
 use oteld_proto::node::refusal::Reason;
@@ -29,7 +30,14 @@ pub struct FanOut {
     view: ClusterView,
     connections: Peers,
     limits: Limits,
-    suspects: Mutex<BTreeMap<NodeId, Instant>>,
+    suspects: Mutex<BTreeMap<NodeId, (Doubt, Instant)>>,
+}
+
+/// Why a node is asked after others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    Refuses,
+    CannotBeReached,
 }
 
 /// What each store is asked for.
@@ -42,6 +50,8 @@ struct Pending {
     tried: BTreeMap<Shard, BTreeSet<ReplicaId>>,
     /// Shards whose entries some store asked for.
     carried: BTreeSet<Shard>,
+    /// Stores that hold a shard and have no read quorum for it: asked for what they have when nobody has one.
+    incomplete: BTreeMap<Shard, Member>,
     failures: BTreeSet<String>,
 }
 
@@ -50,12 +60,12 @@ impl FanOut {
         FanOut { view, connections, limits, suspects: Mutex::default() }
     }
 
-    /// Gives every pending shard a store that was not tried, those not under suspicion first. Shards without one
+    /// Gives every pending shard a store that was not tried, those not in doubt first. Shards without one
     /// are given back.
     fn assign(&self, pending: &Pending) -> (Leaves, Vec<Shard>) {
         let now = Instant::now();
         let mut suspects = self.suspects.lock();
-        suspects.retain(|_, until| *until > now);
+        suspects.retain(|_, (_, until)| *until > now);
         let mut leaves = Leaves::new();
         let mut hopeless = Vec::new();
         for shard in &pending.shards {
@@ -64,9 +74,9 @@ impl FanOut {
                 continue;
             };
             let tried = pending.tried.get(shard);
-            let mut candidates = entry.old.iter().filter(|m| !tried.is_some_and(|t| t.contains(&m.replica)));
-            let trusted = candidates.clone().find(|member| !suspects.contains_key(&member.node));
-            match trusted.or_else(|| candidates.next()).copied() {
+            let candidates = entry.old.iter().filter(|m| !tried.is_some_and(|t| t.contains(&m.replica)));
+            let doubt = |member: &&Member| suspects.get(&member.node).map(|(doubt, _)| *doubt);
+            match candidates.min_by_key(doubt).copied() {
                 Some(member) => leaves.entry(member).or_default().push((*shard, entry)),
                 None => hopeless.push(*shard),
             }
@@ -97,7 +107,6 @@ impl FanOut {
                 return Err(LeafError::Refused(refusal));
             }
             packed.extend_from_slice(&chunk.reply);
-            part.incomplete.extend(chunk.incomplete);
             part.rows_scanned += chunk.rows_scanned;
             part.bytes_scanned += chunk.bytes_scanned;
         }
@@ -107,31 +116,75 @@ impl FanOut {
         Ok(part)
     }
 
-    /// Asks `member`; where its answer is not complete, asks the other replicas of all these shards too, and takes
-    /// the first complete answer, else the first one.
-    async fn ask_replicas(
-        &self,
-        member: Member,
-        shards: &[(Shard, Entry)],
-        request: &WireRequest,
-        carried: &BTreeSet<Shard>,
+    fn doubt(&self, member: Member, doubt: Doubt) {
+        self.suspects.lock().insert(member.node, (doubt, Instant::now() + SUSPECT));
+    }
+
+    /// Asks all leaves at once; what each says, as it comes.
+    fn ask_leaves<'a>(
+        &'a self,
+        leaves: Leaves,
+        request: &'a WireRequest,
+        carried: &'a BTreeSet<Shard>,
         deadline: Instant,
-    ) -> Result<LeafPart, LeafError> {
-        let first = self.ask_leaf(member, shards, request, carried, deadline).await?;
-        if first.incomplete.is_empty() {
-            return Ok(first);
-        }
-        let others = shards.first().map_or(&[][..], |(_, entry)| &entry.old);
-        let holds_all = |other: &Member| shards.iter().all(|(_, entry)| entry.old.contains(other));
-        for other in others.iter().filter(|other| **other != member && holds_all(other)) {
-            let again = self.ask_leaf(*other, shards, request, carried, deadline).await;
-            if let Ok(part) = again
-                && part.incomplete.is_empty()
-            {
-                return Ok(part);
+    ) -> FuturesUnordered<BoxFuture<'a, Asked>> {
+        let ask = |(member, shards): (Member, Vec<(Shard, Entry)>)| {
+            let ask = async move {
+                let part = self.ask_leaf(member, &shards, request, carried, deadline).await;
+                (member, shards, part)
+            };
+            ask.boxed()
+        };
+        leaves.into_iter().map(ask).collect()
+    }
+
+    /// Answers for shards that no replica could make complete with what one of them has, and says so (R4).
+    async fn ask_for_parts(
+        &self,
+        hopeless: &[Shard],
+        total: usize,
+        request: &WireRequest,
+        pending: &mut Pending,
+        answer: &mut Answer,
+        time: TimeLimit,
+    ) -> Result<(), QueryError> {
+        let mut leaves = Leaves::new();
+        let mut missing = Vec::new();
+        for shard in hopeless {
+            match (pending.incomplete.get(shard), self.view.entry(*shard)) {
+                (Some(member), Some(entry)) => leaves.entry(*member).or_default().push((*shard, entry)),
+                _ => missing.push(*shard),
             }
         }
-        Ok(first)
+        let request = WireRequest { eventual: true, ..request.clone() };
+        let carried = hopeless.iter().copied().collect();
+        let mut asked = self.ask_leaves(leaves, &request, &carried, time.deadline);
+        let mut partial = 0;
+        while let Some((member, shards, part)) = time.wait(asked.next()).await? {
+            match part {
+                Ok(part) => {
+                    partial += shards.len();
+                    part.add_to(answer);
+                }
+                Err(error) => {
+                    self.learn(member, &shards, error, pending)?;
+                    missing.extend(shards.iter().map(|(shard, _)| *shard));
+                }
+            }
+        }
+        let failures = pending.failures.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+        if answer.replies.is_empty() {
+            let reason = format!("no storage node could be asked: {failures}");
+            return Err(QueryError::new(QueryErrorKind::Unavailable, reason));
+        }
+        if partial > 0 {
+            answer.incomplete.push(format!("{partial} of {total} shards may lack rows: {failures}"));
+        }
+        if !missing.is_empty() {
+            let count = missing.len();
+            answer.incomplete.push(format!("{count} of {total} shards could not be reached: {failures}"));
+        }
+        Ok(())
     }
 
     /// Takes what a failed leaf teaches; an error of the query itself ends it.
@@ -158,12 +211,22 @@ impl FanOut {
                     pending.carried.extend(needed(&refusal));
                     return Ok(());
                 }
+                Reason::Incomplete if !refusal.shards.is_empty() => {
+                    self.doubt(member, Doubt::Refuses);
+                    pending.failures.insert(format!("{name}: {}", refusal.message));
+                    for shard in refusal.shards.iter().map(|shard| Shard(shard.shard)) {
+                        pending.incomplete.entry(shard).or_insert(member);
+                        pending.tried.entry(shard).or_default().insert(member.replica);
+                    }
+                    return Ok(());
+                }
                 _ => {
+                    self.doubt(member, Doubt::Refuses);
                     pending.failures.insert(format!("{name}: {}", refusal.message));
                 }
             },
             LeafError::Failed(text) => {
-                self.suspects.lock().insert(member.node, Instant::now() + SUSPECT);
+                self.doubt(member, Doubt::CannotBeReached);
                 pending.failures.insert(format!("{name} {text}"));
             }
         }
@@ -193,7 +256,7 @@ impl Ask for FanOut {
             limits: Bytes::from(rmp_serde::to_vec_named(&self.limits).map_err(internal)?),
         };
         let timeout_ms = options.timeout_ms.unwrap_or(self.limits.timeout_ms).min(self.limits.timeout_ms);
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let time = TimeLimit { timeout_ms, deadline: Instant::now() + Duration::from_millis(timeout_ms) };
         let shards: BTreeSet<Shard> = self.view.entries().into_iter().map(|(shard, _)| shard).collect();
         if shards.is_empty() {
             let reason = "the cluster has not placed its shards yet: not enough storage nodes have joined";
@@ -202,65 +265,56 @@ impl Ask for FanOut {
         let total = shards.len();
         let mut pending = Pending { shards, ..Pending::default() };
         let mut answer = Answer::default();
+        let mut hopeless = Vec::new();
         while !pending.shards.is_empty() {
-            let (leaves, hopeless) = self.assign(&pending);
-            for shard in &hopeless {
-                pending.shards.remove(shard);
+            let (leaves, without) = self.assign(&pending);
+            for shard in without {
+                pending.shards.remove(&shard);
+                hopeless.push(shard);
             }
-            if !hopeless.is_empty() {
-                if answer.replies.is_empty() && pending.shards.is_empty() {
-                    return Err(unreachable(&pending));
-                }
-                answer.incomplete.push(missing(hopeless.len(), total, &pending));
-            }
-            let carried = &pending.carried.clone();
-            let mut asked: FuturesUnordered<_> = (leaves.into_iter())
-                .map(|(member, shards)| {
-                    let request = &request;
-                    async move {
-                        let part = self.ask_replicas(member, &shards, request, carried, deadline).await;
-                        (member, shards, part)
-                    }
-                })
-                .collect();
-            loop {
-                match timeout_at(deadline, asked.next()).await {
-                    Ok(None) => break,
-                    Ok(Some((_, shards, Ok(part)))) => {
+            let carried = pending.carried.clone();
+            let mut asked = self.ask_leaves(leaves, &request, &carried, time.deadline);
+            while let Some((member, shards, part)) = time.wait(asked.next()).await? {
+                match part {
+                    Ok(part) => {
                         shards.iter().for_each(|(shard, _)| {
                             pending.shards.remove(shard);
                         });
                         part.add_to(&mut answer);
                     }
-                    Ok(Some((member, shards, Err(error)))) => {
-                        self.learn(member, &shards, error, &mut pending)?;
-                    }
-                    Err(_) => {
-                        let reason = format!("the query reached its time limit of {timeout_ms} ms");
-                        return Err(QueryError::new(QueryErrorKind::Timeout, reason));
-                    }
+                    Err(error) => self.learn(member, &shards, error, &mut pending)?,
                 }
             }
+        }
+        if !hopeless.is_empty() {
+            self.ask_for_parts(&hopeless, total, &request, &mut pending, &mut answer, time).await?;
         }
         Ok(answer)
     }
 }
 
-fn missing(count: usize, total: usize, pending: &Pending) -> String {
-    let failures: Vec<&str> = pending.failures.iter().map(String::as_str).collect();
-    format!("{count} of {total} shards could not be reached: {}", failures.join("; "))
+/// How long a query may take.
+#[derive(Clone, Copy)]
+struct TimeLimit {
+    timeout_ms: u64,
+    deadline: Instant,
 }
 
-fn unreachable(pending: &Pending) -> QueryError {
-    let failures: Vec<&str> = pending.failures.iter().map(String::as_str).collect();
-    let reason = format!("no storage node could be asked: {}", failures.join("; "));
-    QueryError::new(QueryErrorKind::Unavailable, reason)
+impl TimeLimit {
+    /// What `next` gives, unless the time is over before.
+    async fn wait<T>(self, next: impl Future<Output = T>) -> Result<T, QueryError> {
+        let reason = || format!("the query reached its time limit of {} ms", self.timeout_ms);
+        let over = |_| QueryError::new(QueryErrorKind::Timeout, reason());
+        timeout_at(self.deadline, next).await.map_err(over)
+    }
 }
+
+/// A leaf that was asked, and what it said.
+type Asked = (Member, Vec<(Shard, Entry)>, Result<LeafPart, LeafError>);
 
 #[derive(Default)]
 struct LeafPart {
     reply: Option<LeafReply>,
-    incomplete: Vec<String>,
     rows_scanned: u64,
     bytes_scanned: u64,
 }
@@ -268,7 +322,6 @@ struct LeafPart {
 impl LeafPart {
     fn add_to(self, answer: &mut Answer) {
         answer.replies.extend(self.reply);
-        answer.incomplete.extend(self.incomplete);
         answer.rows_scanned += self.rows_scanned;
         answer.bytes_scanned += self.bytes_scanned;
     }

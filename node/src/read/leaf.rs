@@ -8,13 +8,13 @@ use bytes::Bytes;
 use oteld_env::Env;
 use oteld_proto::node::refusal::Reason;
 use oteld_proto::node::{LeafRequest, Refusal};
-use oteld_query::{LeafContext, Limits, QueryError};
+use oteld_query::{LeafContext, Limits, QueryError, QueryErrorKind};
 use oteld_store::model::{Shard, Tenant};
 use oteld_store::scan::ScanBudget;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::complete::{Completed, Completer};
+use super::complete::Completer;
 use crate::rpc::fence::refuse;
 
 /// Answers leaf requests on a storage node.
@@ -28,7 +28,6 @@ pub struct Leaf {
 pub struct LeafAnswer {
     /// MessagePack of the query crate's `LeafReply`.
     pub reply: Bytes,
-    pub incomplete: Vec<String>,
     pub rows_scanned: u64,
     pub bytes_scanned: u64,
 }
@@ -55,10 +54,9 @@ impl Leaf {
         let shards = self.completer.fence.admit_all(&envelope).await?;
         let query: oteld_query::LeafRequest = unpack(&request.request, "the leaf request")?;
         let limits: Limits = unpack(&request.limits, "the limits")?;
-        let Completed { pin, incomplete } = if request.eventual {
-            Completed { pin: self.completer.store.pin(), incomplete: Vec::new() }
-        } else {
-            self.completer.complete(&shards, deadline).await?
+        let pin = match request.eventual {
+            true => self.completer.store.pin(),
+            false => self.completer.complete(&shards, deadline).await?,
         };
         let shards: Arc<BTreeSet<Shard>> = Arc::new(shards.into_iter().collect());
         let tenant = Tenant::new(&request.tenant);
@@ -70,17 +68,27 @@ impl Leaf {
             oteld_query::leaf(&context, &query).map(|reply| rmp_serde::to_vec_named(&reply))
         });
         let reply = tokio::time::timeout_at(deadline, work).await.map_err(|_| {
-            let timeout = oteld_query::QueryErrorKind::Timeout;
-            refuse_query(&QueryError::new(timeout, "the query reached its time limit on a storage node"))
+            refuse_query(&QueryError::new(
+                QueryErrorKind::Timeout,
+                "the query reached its time limit on a storage node",
+            ))
         })?;
-        let reply = reply.map_err(|error| refuse_query(&error))?;
+        let reply = reply.map_err(|error| self.refuse_unanswered(&error))?;
         let reply = reply.map_err(|error| refuse(Reason::Internal, format!("packing a reply: {error}")))?;
         Ok(LeafAnswer {
             reply: Bytes::from(reply),
-            incomplete,
             rows_scanned: budget.rows(),
             bytes_scanned: budget.bytes(),
         })
+    }
+
+    /// What this store cannot give another replica may have: only an error of the query itself ends the query.
+    fn refuse_unanswered(&self, error: &QueryError) -> Refusal {
+        match self.completer.store.lost() {
+            Some(lost) => refuse(Reason::Lost, lost),
+            None if error.kind == QueryErrorKind::Internal => refuse(Reason::Internal, error.message.clone()),
+            None => refuse_query(error),
+        }
     }
 }
 

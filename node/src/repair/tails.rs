@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::catch_up::{self, CatchUp};
 use super::lanes::{Arrangement, Memberships, Standing, arrange};
@@ -39,7 +39,7 @@ struct Lane {
     shards: Memberships,
     stop: CancellationToken,
     standing: Arc<Mutex<Standing>>,
-    /// Whether the last exchange showed that there is more to pull.
+    /// Whether the last exchange failed or showed that there is more to pull; true before the first.
     behind: Arc<AtomicBool>,
 }
 
@@ -56,6 +56,8 @@ pub struct Tails {
     progress: catch_up::Progress,
     /// Counts advances of cursors and changes of the lanes, for those who wait for either.
     changes: watch::Sender<u64>,
+    /// Whether the log said last that this store may lack rows.
+    said_behind: AtomicBool,
 }
 
 impl Tails {
@@ -79,6 +81,7 @@ impl Tails {
             catching_up: tokio::sync::Mutex::default(),
             progress: catch_up::Progress::default(),
             changes: watch::Sender::new(0),
+            said_behind: AtomicBool::new(true),
         });
         let following = tails.clone();
         spawn.spawn(async move {
@@ -115,10 +118,37 @@ impl Tails {
         })
     }
 
-    /// Whether some peer that can be reached has much that this store lacks.
+    /// Whether it is not known that this store holds what a quorum of the replicas of its shards hold.
     pub fn is_catching_up(&self) -> bool {
         let peers = self.peers.read();
-        peers.values().flat_map(|peer| &peer.lanes).any(|lane| lane.behind.load(Ordering::Relaxed))
+        let level = |replica: ReplicaId, shard: Shard| {
+            let lanes = peers.get(&replica).map_or(&[][..], |peer| &peer.lanes);
+            let mut lanes = lanes.iter().filter(|lane| lane.shards.contains_key(&shard));
+            lanes.next().is_some_and(|lane| !lane.behind.load(Ordering::Relaxed))
+        };
+        let me = self.fence.me();
+        let entries = self.fence.entries();
+        let mut own = entries.iter().filter(|(_, entry)| entry.has(me));
+        own.any(|(shard, entry)| {
+            let replicas = entry.members().into_iter().map(|member| member.replica);
+            let known = replicas.filter(|replica| *replica == me || level(*replica, *shard)).collect();
+            !entry.quorum().is_reached(&known)
+        })
+    }
+
+    fn set_behind(&self, lane: &Lane, behind: bool) {
+        if lane.behind.swap(behind, Ordering::Relaxed) == behind {
+            return;
+        }
+        let is_catching_up = self.is_catching_up();
+        if self.said_behind.swap(is_catching_up, Ordering::Relaxed) != is_catching_up {
+            match is_catching_up {
+                true => info!("this replica may lack rows that a majority has: catching up with its peers"),
+                false => {
+                    info!("caught up: this replica has all that a majority of its shards' replicas have")
+                }
+            }
+        }
     }
 
     /// Of the segments that are being copied: bytes that came, and bytes in all.
@@ -195,7 +225,8 @@ impl Tails {
 
     fn start_lane(self: &Arc<Self>, replica: ReplicaId, node: NodeId, shards: Memberships) -> Lane {
         let stop = CancellationToken::new();
-        let lane = Lane { shards, stop: stop.clone(), standing: Arc::default(), behind: Arc::default() };
+        let lane =
+            Lane { shards, stop: stop.clone(), standing: Arc::default(), behind: Arc::new(true.into()) };
         let (tails, task_lane) = (self.clone(), lane.clone());
         self.env.tasks.spawn(async move {
             stop.run_until_cancelled(tails.run_lane(replica, node, task_lane)).await;
@@ -210,7 +241,7 @@ impl Tails {
         while self.store.lost().is_none() {
             match self.step(replica, node, &lane).await {
                 Ok(progress) => {
-                    lane.behind.store(progress == Progress::More, Ordering::Relaxed);
+                    self.set_behind(&lane, progress == Progress::More);
                     *lane.standing.lock() = match progress {
                         Progress::Level => Standing::Level,
                         Progress::More => Standing::Behind,
@@ -218,6 +249,7 @@ impl Tails {
                     pause = RETRY_PAUSE;
                 }
                 Err(error) => {
+                    self.set_behind(&lane, true);
                     if let TailError::Refused(refusal) = &error {
                         self.learn_from(refusal).await;
                     }
@@ -249,7 +281,7 @@ impl Tails {
             Err(error) if error.is_below_start() => {}
             stepped => return stepped,
         }
-        lane.behind.store(true, Ordering::Relaxed);
+        self.set_behind(lane, true);
         let _one_at_a_time = self.catching_up.lock().await;
         *lane.standing.lock() = Standing::Behind;
         let name = self.view.name_of(replica);

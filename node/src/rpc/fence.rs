@@ -240,7 +240,7 @@ pub fn carry(shard: Shard, entry: &Entry) -> ShardEpoch {
 }
 
 /// An epoch as messages carry it when the receiver should have the entry.
-fn mention(shard: Shard, entry: &Entry) -> ShardEpoch {
+pub fn mention(shard: Shard, entry: &Entry) -> ShardEpoch {
     ShardEpoch { shard: shard.0, epoch: entry.epoch.0, entry: Bytes::new() }
 }
 

@@ -149,13 +149,20 @@ impl NodeService {
         let sender =
             sender.ok_or_else(|| refuse(Reason::Malformed, "hold without a sending replica".into()))?;
         let deadline = Instant::now() + COMPLETE_WAIT_MAX;
-        if self.parts()?.tails.await_held(sender, &shards, &position, deadline).await {
-            // Still at the same epochs: what came only after a fence was raised here is not among the positions that
-            // the move's newcomers must hold, and must not be shown (R3: any STALE restarts).
-            self.admitted(request.envelope).await?;
-            return Ok(());
+        let StorageParts { tails, store, .. } = self.parts()?;
+        let held = tokio::select! {
+            biased;
+            held = tails.await_held(sender, &shards, &position, deadline) => held,
+            // Nothing can be pulled: the sender's query needs another replica.
+            reason = store.until_read_only() => return Err(refuse(Reason::ReadOnly, reason)),
+        };
+        if !held {
+            return Err(refuse(Reason::NotReady, "could not pull the sender's rows in time".into()));
         }
-        Err(refuse(Reason::NotReady, "could not pull the sender's rows in time".into()))
+        // Still at the same epochs: what came only after a fence was raised here is not among the positions that
+        // the move's newcomers must hold, and must not be shown (R3: any STALE restarts).
+        self.admitted(request.envelope).await?;
+        Ok(())
     }
 }
 
@@ -316,7 +323,6 @@ impl Node for NodeService {
             }
         };
         let first = LeafReply {
-            incomplete: answer.incomplete,
             rows_scanned: answer.rows_scanned,
             bytes_scanned: answer.bytes_scanned,
             ..LeafReply::default()

@@ -3,6 +3,7 @@
 pub mod listener;
 pub mod health;
 pub mod readings;
+pub mod reach;
 mod front;
 mod set_aside;
 mod missing;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use oteld_cluster::handle::{DirectoryError, MetaHandle, MetaLog, MetaOptions, MyNode};
-use oteld_cluster::ids;
+use oteld_cluster::ids::{self, ClusterId};
 use oteld_cluster::membership::Founder;
 use oteld_cluster::state::{self, ClusterState, Roles, Settings};
 use oteld_env::Env;
@@ -29,6 +30,7 @@ use tracing::{error, info, warn};
 
 use self::front::Front;
 use self::health::Readiness;
+use self::reach::{Reach, Silent};
 use self::readings::OwnReadings;
 use crate::admin::gather::Gatherer;
 use crate::config::{Config, Role};
@@ -110,10 +112,23 @@ impl Node {
             servers: Vec::new(),
         };
         let service = NodeService::new(env.clone(), parts.clone(), readings.own_status(), stop.clone());
-        let gatherer =
-            Gatherer::new(&env, &config.node.name, meta.clone(), peers.clone(), readings.own_status());
+        let reach = Reach::new(&config.node.name, founders(&config), view.clone(), peers.clone());
+        let silent = reach.silent();
+        let gatherer = Gatherer::new(
+            &env,
+            &config.node.name,
+            meta.clone(),
+            peers.clone(),
+            readings.own_status(),
+            silent.clone(),
+        );
         node.listen(&env, service, front.as_deref(), gatherer).await?;
-        let start = Startup { env: env.clone(), config, store, meta, view, peers, parts, stop, ready };
+        let asking = stop.clone();
+        env.tasks.spawn(async move {
+            asking.run_until_cancelled(reach.run()).await;
+        });
+        let start =
+            Startup { env: env.clone(), config, store, meta, view, peers, parts, silent, stop, ready };
         env.tasks.spawn(start.run());
         Ok(node)
     }
@@ -255,6 +270,7 @@ struct Startup {
     view: ClusterView,
     peers: Peers,
     parts: Arc<OnceLock<StorageParts>>,
+    silent: watch::Receiver<Silent>,
     stop: CancellationToken,
     ready: watch::Sender<Readiness>,
 }
@@ -272,9 +288,7 @@ impl Startup {
 
     async fn join(self) {
         let mut changes = self.view.changes();
-        self.say(Err("waiting for the meta group to form, or to answer".into()));
-        let formed = changes.wait_for(|state| state.cluster.is_some()).await;
-        let Some(cluster) = formed.ok().and_then(|state| state.cluster) else { return };
+        let Some(cluster) = self.formed().await else { return };
         if let Some(store) = &self.store {
             let dir = &self.config.node.data_dir;
             let joined =
@@ -300,8 +314,8 @@ impl Startup {
             return;
         }
         if self.store.as_ref().is_none_or(|store| store.lost().is_none()) {
-            self.say(Ok(()));
-            info!(node = my.name, %cluster, retention = retention_text(&changes.borrow()), "ready");
+            let retention = retention_text(&changes.borrow());
+            info!(node = my.name, %cluster, retention, "joined its cluster");
         }
         self.compare_retention(&changes.borrow());
         let lost = async {
@@ -311,13 +325,51 @@ impl Startup {
             }
         };
         tokio::select! {
+            biased;
             why = self.meta.failed() => {
                 error!(%why, "the meta member of this node stopped");
                 self.say(Err(format!("the meta member stopped: {why}")));
             }
-            reason = lost => {
-                error!(reason, "this node does not serve storage any more");
-                self.say(Err(reason));
+            // The store has logged it.
+            reason = lost => self.say(Err(reason)),
+            () = self.follow_reach() => {}
+        }
+    }
+
+    /// Waits until there is a cluster, and says who is missing as long as there is none.
+    async fn formed(&self) -> Option<ClusterId> {
+        let (mut changes, mut silent) = (self.view.changes(), self.silent.clone());
+        loop {
+            let missing = reach::names(&silent.borrow_and_update());
+            let missing = if missing.is_empty() { missing } else { format!("; no answer from {missing}") };
+            self.say(Err(format!("waiting for the meta group to form, or to answer{missing}")));
+            tokio::select! {
+                formed = changes.wait_for(|state| state.cluster.is_some()) => return formed.ok()?.cluster,
+                changed = silent.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    /// A node is ready once it has joined; a front as long as it reaches replicas that can take a write. Load
+    /// balancers then send to fronts that do.
+    async fn follow_reach(&self) {
+        let mut silent = self.silent.clone();
+        let mut said = None;
+        loop {
+            let can_serve = match self.config.has(Role::Front) {
+                true => reach::can_serve(&self.view.state(), &silent.borrow_and_update()),
+                false => Ok(()),
+            };
+            if said.as_ref() != Some(&can_serve) {
+                match &can_serve {
+                    Ok(()) => info!(node = self.config.node.name, "ready"),
+                    Err(reason) => warn!(reason, "this front is not ready"),
+                }
+                said = Some(can_serve.clone());
+                self.say(can_serve);
+            }
+            if silent.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -406,16 +458,21 @@ pub fn retention_text(state: &ClusterState) -> String {
     ids::Signal::ALL.map(text).join(", ")
 }
 
-fn meta_options(config: &Config, log: MetaLog) -> MetaOptions {
-    let meta = &config.meta;
-    let mut members: Vec<Founder> = (meta.members.iter())
+/// The members that the meta group is formed of; this node alone where the configuration names none.
+fn founders(config: &Config) -> Vec<Founder> {
+    let mut founders: Vec<Founder> = (config.meta.members.iter())
         .filter_map(|member| member.split_once('='))
         .map(|(name, address)| Founder { name: name.into(), address: address.into() })
         .collect();
-    if members.is_empty() {
+    if founders.is_empty() {
         let address = my_node(config, None).address;
-        members.push(Founder { name: config.node.name.clone(), address });
+        founders.push(Founder { name: config.node.name.clone(), address });
     }
+    founders
+}
+
+fn meta_options(config: &Config, log: MetaLog) -> MetaOptions {
+    let meta = &config.meta;
     let settings = Settings {
         replication_factor: meta.replication_factor,
         shards: meta.shards,
@@ -423,5 +480,5 @@ fn meta_options(config: &Config, log: MetaLog) -> MetaOptions {
         split_version: 1,
         retention_seconds: config.retention.seconds(),
     };
-    MetaOptions { log, ..MetaOptions::new(members, settings) }
+    MetaOptions { log, ..MetaOptions::new(founders(config), settings) }
 }

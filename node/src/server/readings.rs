@@ -93,7 +93,9 @@ impl Inner {
             disk_free_bytes: self.env.disk.free_bytes(&self.config.node.data_dir).ok(),
             ingest_items_per_second: self.front.as_ref().map(|front| self.rate(accepted_items(front))),
             read_only: store.and_then(|status| status.read_only),
-            catching_up: self.parts.get().is_some_and(|parts| parts.tails.is_catching_up()),
+            lost: self.store.as_ref().and_then(Store::lost),
+            catching_up: self.store.is_some()
+                && self.parts.get().is_none_or(|parts| parts.tails.is_catching_up()),
         }
     }
 
@@ -159,6 +161,12 @@ fn store_readings(store: &Store, readings: &mut Vec<Reading>) {
         ("oteld.store.wal_size", "By", "Bytes of WAL on disk.", status.wal_bytes),
         ("oteld.store.memtable_size", "By", "Bytes of memtables.", status.memtable_bytes),
         ("oteld.store.request_ids", "{request}", "Request ids in memory.", status.ids),
+        (
+            "oteld.store.lost",
+            "",
+            "1 when synced data was lost and the store serves nobody.",
+            store.lost().is_some().into(),
+        ),
         ("oteld.store.read_only", "", "1 when the store refuses writes.", status.read_only.is_some().into()),
         (
             "oteld.store.maintenance_failing",

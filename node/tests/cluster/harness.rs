@@ -55,8 +55,13 @@ impl Node {
     }
 
     /// What it printed since it was started last.
-    fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.process.as_ref().map(Process::output).unwrap_or_default()
+    }
+
+    /// The file of all that it ever printed.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.log.clone()
     }
 
     /// Waits until it does all that its roles promise.
@@ -86,7 +91,8 @@ impl Cluster {
         cluster
     }
 
-    fn prepare() -> Cluster {
+    /// All nodes, none of them started.
+    pub(crate) fn prepare() -> Cluster {
         let dir = TempDir::new().unwrap();
         let node_ports: [u16; STORAGE_NODES + FRONTS] = free_ports();
         let members: Vec<String> =
@@ -128,10 +134,28 @@ impl Cluster {
         self.fronts.iter_mut().for_each(Node::kill);
     }
 
-    pub(crate) async fn fronts_ready(&mut self) {
-        for front in &mut self.fronts {
-            front.ready(&self.http).await;
+    /// Waits until the fronts answer, ready or not.
+    pub(crate) async fn fronts_answer(&self) {
+        for front in &self.fronts {
+            let url = format!("{}/healthz", front.address.query);
+            until("the front answers", async || {
+                let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
+                if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
+            })
+            .await;
         }
+    }
+
+    /// Waits until a front is not ready for a reason that contains `text`; `number` counts from 1.
+    pub(crate) async fn front_says(&self, number: usize, text: &str) {
+        let url = format!("{}/readyz", self.front(number).query);
+        until("the front says why it is not ready", async || {
+            let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
+            let status = answer.status().as_u16();
+            let said = answer.text().await.map_err(|error| error.to_string())?;
+            if status == 503 && said.contains(text) { Ok(()) } else { Err(said) }
+        })
+        .await;
     }
 
     pub(crate) async fn all_ready(&mut self) {

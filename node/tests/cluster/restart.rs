@@ -18,9 +18,10 @@ async fn a_restart_of_everything_finds_the_data() {
     (0..STORAGE_NODES).for_each(|index| cluster.storage[index].kill());
     cluster.kill_fronts();
 
-    // Fronts start from their saved copies of the metadata; they neither acknowledge nor show anything yet.
+    // Fronts start from their saved copies of the metadata; they neither acknowledge nor show anything yet, and say to
+    // load balancers that they cannot.
     cluster.start_fronts();
-    cluster.fronts_ready().await;
+    cluster.fronts_answer().await;
     let later = logs("kept", [(time + 1, "later".to_owned())]);
     let asked = Instant::now();
     let refused = cluster.front(2).send(&later, Way::HttpProtobuf).await.unwrap_err();
@@ -29,6 +30,8 @@ async fn a_restart_of_everything_finds_the_data() {
     assert!(asked.elapsed() < Duration::from_millis(INGEST_TIMEOUT_MS * 3 / 4), "{:?}", asked.elapsed());
     let shown = cluster.front(2).lines("kept", time..time + 2).await.unwrap_err();
     assert!(shown.contains("no storage node could be asked"), "{shown}");
+
+    cluster.front_says(2, "no shard has a majority of replicas that answer").await;
 
     (0..STORAGE_NODES).for_each(|index| cluster.storage[index].start());
     cluster.all_ready().await;

@@ -40,13 +40,37 @@ async fn the_status_goes_from_healthy_to_degraded_to_unavailable_and_back() {
 
     cluster.storage[1].kill();
     let status = cluster.verdict(Verdict::Unavailable).await;
+    assert!(!status.reasons.iter().any(|reason| reason.contains("go on")), "{:?}", status.reasons);
+    assert!(status.meta.leader.is_none_or(|leader| leader == "storage-3"), "a leader that answers");
     assert_eq!(status.reasons[0], "64 of 64 shards have no majority of replicas");
     expect("UNAVAILABLE", 2);
+
+    // The log of a node that is there all the time names each event once.
+    let log = cluster.storage[2].log();
+    let lines = |texts: &[&str]| {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
+    };
+    let said_once = async |event: &str| {
+        let count = |peer: &str| lines(&[event, &format!("peer=\"{peer}\"")]);
+        until(event, async || match (count("storage-1"), count("storage-2")) {
+            (1, 1) => Ok(()),
+            counts => Err(format!("{counts:?}")),
+        })
+        .await;
+    };
+    said_once("a node does not answer").await;
 
     cluster.storage[0].start();
     cluster.storage[1].start();
     cluster.verdict(Verdict::Healthy).await;
     expect("HEALTHY", 0);
+    said_once("a node answers again").await;
+    said_once("a node does not answer").await;
+    assert!(lines(&["the meta group has a leader"]) >= 1);
+    assert!(lines(&["caught up"]) >= 1);
+    let read_back = cluster.storage[0].output();
+    assert!(read_back.contains("segments and WAL are read back"), "{read_back}");
     drop(cluster);
     if let Some(output) = cluster_status(&endpoint) {
         assert_eq!(output.status.code(), Some(2), "nobody answers");
@@ -83,4 +107,19 @@ async fn a_node_by_itself_keeps_single_copies_only_when_it_is_told_to() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_missing_from_a_cluster_that_forms_is_named() {
+    let mut cluster = Cluster::prepare();
+    cluster.start_fronts();
+    cluster.storage[0].start();
+    cluster.storage[1].start();
+    cluster
+        .front_says(1, "waiting for the meta group to form, or to answer; no answer from storage-3 at")
+        .await;
+    let status = cluster.verdict(Verdict::Unavailable).await;
+    assert!(status.reasons[0].contains("no answer from storage-3 at"), "{:?}", status.reasons);
+    cluster.storage[2].start();
+    cluster.all_ready().await;
 }

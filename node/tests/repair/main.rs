@@ -8,9 +8,12 @@ mod world;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use oteld::read::complete::COMPLETE_WAIT_MAX;
+use oteld_client::admin::Verdict;
 use oteld_cluster::command::{Applied, Command};
 use oteld_cluster::ids::{Epoch, MoveId, ShardId};
-use world::{Cluster, wait_until};
+use tokio::time::Instant;
+use world::{Cluster, wait_until, wait_until_at_once};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_for_longer_than_the_logs_of_its_peers_catches_up_by_a_snapshot() {
@@ -153,4 +156,72 @@ async fn a_cancelled_move_leaves_nothing_and_a_finished_one_moves_the_rows() {
     cluster.stop_front().await;
     assert!(rows[&newcomer] > 0, "the shard has rows");
     assert_eq!((rows[&leaver], rows[&newcomer]), (0, rows[&old[0]]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_page_costs_no_answer_and_takes_its_replica_out() {
+    let mut cluster = Cluster::start().await;
+    while (0..3).any(|index| cluster.reading(index, "oteld.store.flushes") < 1) {
+        cluster.write(20).await;
+        assert!(cluster.written < 20_000, "nothing is flushed");
+    }
+    let index = cluster.first_asked().await;
+    let store = cluster.stop_storage(index).await;
+    world::damage_a_page(&store);
+    cluster.start_storage(index).await;
+    // Found by whichever query, or merge, comes to the page first; no query fails for it.
+    wait_until("the damage is found", async || {
+        assert_eq!(cluster.counted().await, Some(cluster.written));
+        cluster.reading(index, "oteld.store.lost") == 1
+    })
+    .await;
+    assert!(cluster.readiness(index).await.contains("is damaged"));
+    cluster.write(5).await;
+    assert_eq!(cluster.counted().await, Some(cluster.written));
+    let status = cluster.status().await;
+    assert_eq!(status.verdict, Verdict::Degraded, "{:?}", status.reasons);
+    let said = status.reasons.iter().filter(|reason| reason.contains("data that was synced is missing"));
+    assert_eq!(said.count(), 1, "{:?}", status.reasons);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_makes_no_query_wait_and_no_answer_partial() {
+    let mut cluster = Cluster::start().await;
+    cluster.write(5).await;
+    // Each in turn, so that it is the one that is asked first, and the one that is asked for its position.
+    for index in 0..3 {
+        cluster.stop_storage(index).await;
+        cluster.min_free_bytes[index] = 1 << 60;
+        cluster.start_storage(index).await;
+        for _ in 0..5 {
+            cluster.write(1).await;
+            let asked = Instant::now();
+            assert_eq!(cluster.counted().await, Some(cluster.written));
+            // It waits for no replica that cannot pull.
+            assert!(asked.elapsed() < COMPLETE_WAIT_MAX, "{:?}", asked.elapsed());
+        }
+        cluster.stop_storage(index).await;
+        cluster.min_free_bytes[index] = 0;
+        cluster.start_storage(index).await;
+        wait_until("it is level again", async || cluster.status().await.verdict == Verdict::Healthy).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_not_healthy_while_a_node_that_came_back_lacks_rows() {
+    let mut cluster = Cluster::start().await;
+    cluster.write(5).await;
+    for _ in 0..3 {
+        cluster.stop_storage(2).await;
+        cluster.write(100).await;
+        cluster.start_storage_unready(2).await;
+        // Asked where it is seen first.
+        let is_healthy = async || cluster.status_at(2).await.verdict == Verdict::Healthy;
+        wait_until_at_once("the cluster is healthy", is_healthy).await;
+        let rows = cluster.reading(2, "oteld.store.rows");
+        assert!(rows >= cluster.written, "healthy with {rows} of {} rows", cluster.written);
+    }
+    cluster.stop().await;
 }

@@ -37,6 +37,8 @@ pub(crate) struct Cluster {
     client: reqwest::Client,
     replicas: u32,
     requests: u64,
+    /// What each storage node keeps free on its disk from its next start on.
+    pub(crate) min_free_bytes: [u64; 3],
     /// Rows that were acknowledged.
     pub(crate) written: u64,
 }
@@ -56,6 +58,7 @@ impl Cluster {
             client: reqwest::Client::new(),
             replicas,
             requests: 0,
+            min_free_bytes: [0; 3],
             written: 0,
         };
         for index in 0..3 {
@@ -93,7 +96,11 @@ impl Cluster {
                 replication_factor: self.replicas,
                 shards: SHARDS,
             },
-            storage: StorageConfig { memtable_bytes_max: 64 << 10, min_free_bytes: 0, wal_keep_bytes: 0 },
+            storage: StorageConfig {
+                memtable_bytes_max: 64 << 10,
+                min_free_bytes: self.min_free_bytes.get(index).copied().unwrap_or_default(),
+                wal_keep_bytes: 0,
+            },
             ..Config::default()
         }
     }
@@ -173,23 +180,17 @@ impl Cluster {
 
     /// Every shard, as the admin API shows it.
     pub(crate) async fn shards(&self) -> Vec<ShardStatus> {
-        self.admin(SHARDS_PATH).await
+        self.ask(self.front.as_ref().unwrap(), SHARDS_PATH).await
     }
 
     /// Whether the admin API calls the cluster healthy.
     pub(crate) async fn is_healthy(&self) -> bool {
-        let status: ClusterStatus = self.admin(CLUSTER_STATUS_PATH).await;
-        status.verdict == Verdict::Healthy
-    }
-
-    async fn admin<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
-        let address = self.front.as_ref().unwrap().addresses().query.unwrap();
-        self.client.get(format!("http://{address}{path}")).send().await.unwrap().json().await.unwrap()
+        self.status().await.verdict == Verdict::Healthy
     }
 
     /// The store that each storage node has now, by name.
     pub(crate) async fn stores(&self) -> BTreeMap<String, (NodeId, ReplicaId)> {
-        let nodes: Vec<NodeStatus> = self.admin(NODES_PATH).await;
+        let nodes: Vec<NodeStatus> = self.ask(self.front.as_ref().unwrap(), NODES_PATH).await;
         let store = |node: NodeStatus| {
             let replica = u128::from_str_radix(&node.replica?, 16).unwrap();
             Some((node.name, (NodeId(node.id), ReplicaId(replica))))
@@ -217,6 +218,28 @@ impl Cluster {
             assert!(Instant::now() < deadline, "nobody takes a command");
             sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(&self, node: &Node, path: &str) -> T {
+        let address = node.addresses().query.unwrap();
+        self.client.get(format!("http://{address}{path}")).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// What the front says of the cluster.
+    pub(crate) async fn status(&self) -> ClusterStatus {
+        self.ask(self.front.as_ref().unwrap(), CLUSTER_STATUS_PATH).await
+    }
+
+    /// What a storage node says of the cluster.
+    pub(crate) async fn status_at(&self, index: usize) -> ClusterStatus {
+        self.ask(self.storage[index].as_ref().unwrap(), CLUSTER_STATUS_PATH).await
+    }
+
+    /// The node that a front asks first for the first shard.
+    pub(crate) async fn first_asked(&self) -> usize {
+        let shards: Vec<ShardStatus> = self.ask(self.front.as_ref().unwrap(), SHARDS_PATH).await;
+        let name = &shards[0].replicas[0].node;
+        (0..3).find(|index| self.config(*index).node.name == *name).unwrap()
     }
 
     /// What `/readyz` of a storage node says.
@@ -264,6 +287,16 @@ pub(crate) async fn stored_rows_of(dir: &Path, shards: std::ops::Range<u32>) -> 
     rows
 }
 
+/// Overwrites four bytes in the first page of the largest segment of a store that nobody has open.
+pub(crate) fn damage_a_page(store: &Path) {
+    let segments = std::fs::read_dir(store.join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    let size = |path: &PathBuf| std::fs::metadata(path).unwrap().len();
+    let largest = segments.max_by_key(size).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[100..104].iter_mut().for_each(|byte| *byte ^= 0xff);
+    std::fs::write(largest, bytes).unwrap();
+}
+
 /// Copies a directory and those in it.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -280,10 +313,19 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 
 /// Waits until `is_so`; panics with `what` when it takes too long.
 pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+    wait(what, Duration::from_millis(100), is_so).await;
+}
+
+/// The same, looking so often that what is so for a moment is seen.
+pub(crate) async fn wait_until_at_once(what: &str, is_so: impl AsyncFn() -> bool) {
+    wait(what, Duration::from_millis(1), is_so).await;
+}
+
+async fn wait(what: &str, pause: Duration, is_so: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(Instant::now() < deadline, "waited too long until {what}");
-        sleep(Duration::from_millis(100)).await;
+        sleep(pause).await;
     }
 }
 

@@ -142,6 +142,7 @@ async fn a_partial_result_says_so_in_the_way_of_its_endpoint() {
     let v1 = partial().get(&format!("/tempo/api/traces/{GET_TRACE}")).await;
     assert_eq!(v1.status, 206);
     let search = partial().get("/tempo/api/search").await;
+    assert_eq!(search.status, 206);
     let metrics = &search.json()["metrics"];
     assert_eq!((metrics["completedJobs"].as_u64(), metrics["totalJobs"].as_u64()), (None, Some(1)));
     let tags = partial().get("/tempo/api/v2/search/tags").await;
@@ -149,6 +150,16 @@ async fn a_partial_result_says_so_in_the_way_of_its_endpoint() {
         assert_eq!(reply.headers["warning"], said);
         assert_eq!(reply.headers["cache-control"], "no-store");
     }
+    // Whether there are traces is not known: none found is an error, which Grafana shows.
+    let none = "/tempo/api/search?q=%7Bname%3D%22nothing%22%7D";
+    let reply = partial().get(none).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.text().contains("shard 3 was not")),
+        (503, true),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(api().get(none).await.status, 200);
     assert!(!api().get("/tempo/api/search").await.headers.contains_key("warning"));
 }
 

@@ -122,7 +122,7 @@ fn select(
     let open = [&[METRIC_NAME][..], &PART_LABELS[..]].concat();
     context.scan.metrics(
         &scope,
-        context.budget,
+        &context.budget.with_series_max(context.limits.series_max),
         &mut |series| {
             let family = families.of(&series.metric);
             if !family.taken || !matchers.take_open(&series_labels(series), &open) {

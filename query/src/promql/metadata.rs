@@ -88,23 +88,22 @@ pub(crate) fn leaf(
         CatalogWhat::LabelValues(label) => PART_LABELS.contains(&label.as_str()),
         _ => PART_LABELS.iter().any(|label| selectors.iter().any(|matchers| matchers.look_at(label))),
     };
-    let known = context.scan.series(&scope, context.budget, &mut |_| true)?;
     let names_only = selectors.is_empty() && *what == CatalogWhat::LabelValues(METRIC_NAME.to_owned());
-    for series in &known {
+    let mut add = |series: &Series| {
         if names_only {
             add_names(&mut catalog, series);
-            continue;
+            return Ok(());
         }
         if let CatalogWhat::Metadata(only) = what {
             add_metadata(&mut catalog, series, only.as_deref());
-            continue;
+            return Ok(());
         }
         if let Some(labels) = target_info_labels(&series.resource).filter(&taken) {
             catalog.add(what, labels);
         }
-        let Some(names) = Names::of(&series.metric) else { continue };
+        let Some(names) = Names::of(&series.metric) else { return Ok(()) };
         if by_points && names.part_label().is_some() {
-            continue;
+            return Ok(());
         }
         let base = series_labels(series);
         for labels in
@@ -112,8 +111,17 @@ pub(crate) fn leaf(
         {
             catalog.add(what, labels);
         }
-        check_limit("series", catalog.len(), context.limits.series_max)?;
-    }
+        check_limit("series", catalog.len(), context.limits.series_max)
+    };
+    let mut reached = Ok(());
+    // Each is added as it is found, and none is kept.
+    context.scan.series(&scope, context.budget, &mut |series| {
+        if reached.is_ok() {
+            reached = add(series);
+        }
+        false
+    })?;
+    reached?;
     if by_points {
         add_by_points(context, &scope, &selectors, what, &mut catalog)?;
     }

@@ -76,7 +76,7 @@ impl Source<'_> {
         self.next = self.page.next();
         while self.next.is_none() {
             let Some(page) = self.pages.next() else { break };
-            let rows = self.segment.segment.page(page).map_err(|error| StoreError::Damaged {
+            let rows = self.segment.page(page).map_err(|error| StoreError::Damaged {
                 what: self.segment.path().display().to_string(),
                 reason: error.to_string(),
             })?;
@@ -196,7 +196,7 @@ fn sources<'a>(
 fn united_ids(inputs: &[Arc<OpenSegment>], target: &Target<'_>) -> Result<Vec<AppliedId>, StoreError> {
     let mut united: BTreeMap<(RequestId, u64), BTreeSet<Shard>> = BTreeMap::new();
     for segment in inputs {
-        let ids = segment.segment.ids().map_err(|error| StoreError::Damaged {
+        let ids = segment.ids().map_err(|error| StoreError::Damaged {
             what: segment.path().display().to_string(),
             reason: error.to_string(),
         })?;

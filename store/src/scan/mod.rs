@@ -58,7 +58,8 @@ pub struct SeriesPoints {
 
 /// A pinned, immutable view of a node's rows.
 pub trait Scan: Send + Sync {
-    /// Series that have a point in scope and that `select` takes, in order of their ids.
+    /// Series that have a point in scope and that `select` takes (asked once a series, in any order), in order of their
+    /// ids.
     fn series(
         &self,
         scope: &ScanScope,

@@ -60,11 +60,15 @@ impl Scan for Pin {
         select: &mut dyn FnMut(&Series) -> bool,
     ) -> Result<Vec<Arc<Series>>, ScanError> {
         let sources = self.sources(Signal::Metrics, scope, budget);
+        // Those that are not taken are forgotten but for their ids.
+        let mut asked: BTreeSet<SeriesId> = BTreeSet::new();
         let mut found: BTreeMap<SeriesId, Arc<Series>> = BTreeMap::new();
         sources.each_series(&mut |series| {
-            found.entry(series.id).or_insert_with(|| series.clone());
+            if asked.insert(series.id) && select(series) {
+                found.insert(series.id, series.clone());
+            }
         })?;
-        Ok(found.into_values().filter(|series| select(series)).collect())
+        Ok(found.into_values().collect())
     }
 
     fn metrics(
@@ -78,7 +82,8 @@ impl Scan for Pin {
         let taken = RefCell::new(Taken::new(|series: &Series| select(series)));
         let mut points = PointSet::default();
         sources.each_points(&mut |id, series| taken.borrow_mut().takes(id, series), &mut |row| {
-            points.add(row)
+            points.add(row);
+            budget.hold_series(points.series_count())
         })?;
         for series in points.into_series() {
             if visit(series).is_break() {

@@ -20,6 +20,10 @@ impl PointSet {
         keep_greatest(points.entry(row.point.time_unix_nano), row, |row| value_bytes(row));
     }
 
+    pub(super) fn series_count(&self) -> usize {
+        self.0.len()
+    }
+
     /// By series id, points oldest first.
     pub(super) fn into_series(self) -> impl Iterator<Item = SeriesPoints> {
         self.0.into_values().map(|(series, points)| SeriesPoints {

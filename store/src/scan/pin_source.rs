@@ -119,7 +119,7 @@ impl<'a> Sources<'a> {
             }
             Piece::Page { segment, index, page } => {
                 self.budget.spend(page.rows, page.bytes)?;
-                segment.segment.page(*index).map_err(|error| ScanError::Damaged {
+                segment.page(*index).map_err(|error| ScanError::Damaged {
                     what: segment.path().display().to_string(),
                     reason: error.to_string(),
                 })
@@ -143,7 +143,7 @@ impl<'a> Sources<'a> {
     pub(super) fn each_points(
         &self,
         take: &mut dyn FnMut(SeriesId, &Series) -> bool,
-        visit: &mut dyn FnMut(MetricRow),
+        visit: &mut dyn FnMut(MetricRow) -> Result<(), ScanError>,
     ) -> Result<(), ScanError> {
         let mut wanted: BTreeMap<u64, BTreeSet<u128>> = BTreeMap::new();
         for segment in &self.segments {
@@ -154,14 +154,15 @@ impl<'a> Sources<'a> {
         let mut may_hold = |segment: &OpenSegment, page: &PageInfo| {
             wanted.get(&segment.meta.id).is_some_and(|ids| ids.range(page.ids.clone()).next().is_some())
         };
-        self.each_rows(&mut may_hold, &mut |rows| {
-            let Rows::Metrics(rows) = rows else { return };
+        for piece in self.pieces(&mut may_hold) {
+            let Rows::Metrics(rows) = self.read(&piece)? else { continue };
             for row in rows {
                 if self.time.contains(&row.point.time_unix_nano) && take(row.series.id, &row.series) {
-                    visit(row);
+                    visit(row)?;
                 }
             }
-        })
+        }
+        Ok(())
     }
 
     /// Series with a point in scope, some of them more than once. Segments that are in scope whole name them

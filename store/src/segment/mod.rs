@@ -121,6 +121,15 @@ pub enum SegmentError {
 }
 
 impl SegmentError {
+    /// Whether bytes of the file are not those that were written. What cannot be read may be there again, and what
+    /// has its checksum and does not decode is a fault of the program, which other replicas share.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            SegmentError::Io { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
+            SegmentError::Damaged { source, .. } => matches!(source, FormatError::Checksum { .. }),
+        }
+    }
+
     fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| SegmentError::Io { doing, path: path.to_owned(), source }
     }

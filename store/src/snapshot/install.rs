@@ -42,7 +42,7 @@ use crate::manifest::SegmentMeta;
 use crate::model::{Shard, Signal, Window};
 use crate::position::Position;
 use crate::segment::AppliedId;
-use crate::segments::{self, OpenSegment, Trash};
+use crate::segments::{self, Loss, OpenSegment, Trash};
 
 /// Segments with their final names, to be committed and shown by the WAL task between two groups.
 #[derive(Debug)]
@@ -108,9 +108,10 @@ impl Engine {
             shards.iter().filter(|shard| !offer.left.contains(shard)).copied().collect();
         let id = self.new_segment_id();
         let path = segments::path(&segments_dir(&self.options), id);
-        // With a trash of its own: as an input of a merge it is never shown, and never retired.
+        // With a trash and a loss of its own: as an input of a merge it is never shown, and nobody was told of it.
         let meta = SegmentMeta { id, level: offer.level, info: offer.info.clone() };
-        let source = Arc::new(OpenSegment::new(meta.clone(), segment, received.clone(), Trash::default()));
+        let (trash, loss) = (Trash::default(), Loss::default());
+        let source = Arc::new(OpenSegment::new(meta.clone(), segment, received.clone(), trash, loss));
         if has_only(&source, &shards)? {
             drop(source);
             self.env.disk.rename(&received, &path).map_err(io("give a received segment its name"))?;
@@ -129,7 +130,7 @@ impl Engine {
 
 /// Whether a segment has rows and ids of no other shards.
 fn has_only(segment: &OpenSegment, shards: &BTreeSet<Shard>) -> Result<bool, StoreError> {
-    let ids = segment.segment.ids().map_err(|error| damaged(segment, &error))?;
+    let ids = segment.ids().map_err(|error| damaged(segment, &error))?;
     let mut all = segment.meta.info.shards.iter().chain(ids.iter().flat_map(|id| &id.shards));
     Ok(all.all(|shard| shards.contains(shard)))
 }
@@ -141,7 +142,7 @@ fn ids_of(
     let segments = segments.iter().filter(|segment| loaded.contains(&segment.key()));
     let read = segments.map(|segment| {
         let (signal, window) = segment.key();
-        let ids = segment.segment.ids().map_err(|error| damaged(segment, &error))?;
+        let ids = segment.ids().map_err(|error| damaged(segment, &error))?;
         Ok((signal, window, ids))
     });
     read.collect()

@@ -85,7 +85,7 @@ impl Snapshot {
     pub fn ids(&self, id: u64, shards: &BTreeSet<Shard>) -> Result<Vec<AppliedId>, StoreError> {
         let segment = self.segment(id)?;
         let signal = segment.meta.info.signal;
-        let ids = segment.segment.ids().map_err(|error| damaged(segment, &error))?;
+        let ids = segment.ids().map_err(|error| damaged(segment, &error))?;
         let lacked = self.left.ids(segment.meta.id, ids).into_iter().filter_map(|mut id| {
             let key = |shard: &Shard| (signal, id.request, id.digest, *shard);
             id.shards = (id.shards.iter())
@@ -100,10 +100,15 @@ impl Snapshot {
     /// At most `len` bytes of a segment's file; none at its end. Blocks.
     ///
     /// # Errors
-    /// Where there is no such segment, or it cannot be read.
+    /// Where there is no such segment, or it cannot be read, or is damaged: with the last bytes all of it is checked.
     pub fn read(&self, id: u64, offset: u64, len: u64) -> Result<Vec<u8>, StoreError> {
         let segment = self.segment(id)?;
-        segment.segment.read_file(offset, len).map_err(|error| damaged(segment, &error))
+        let bytes = segment.segment.read_file(offset, len).map_err(|error| damaged(segment, &error))?;
+        // The copy is checked whole where it goes; that a damaged one came from here is known only here.
+        if offset.saturating_add(len) >= segment.meta.info.bytes {
+            segment.verify().map_err(|error| damaged(segment, &error))?;
+        }
+        Ok(bytes)
     }
 
     fn segment(&self, id: u64) -> Result<&OpenSegment, StoreError> {
@@ -170,7 +175,7 @@ impl Engine {
         };
         let read = move || {
             for segment in segments {
-                let ids = segment.segment.ids().map_err(|error| damaged(&segment, &error))?;
+                let ids = segment.ids().map_err(|error| damaged(&segment, &error))?;
                 for id in left.ids(segment.meta.id, ids) {
                     held.extend(id.shards.iter().map(|shard| (signal, id.request, id.digest, *shard)));
                 }

@@ -1,11 +1,15 @@
 //! Damage on disk: a torn tail is cut, lost data is never passed over.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oteld_env::Disk;
-use oteld_store::OpenError;
+use oteld_store::model::{Shard, Signal, Tenant};
+use oteld_store::scan::{Order, Scan, ScanBudget, ScanError, ScanScope};
+use oteld_store::{OpenError, Store, StoreError};
 
-use crate::world::World;
+use crate::world::{Request, SHARDS, START, World};
 
 fn newest(world: &World, dir: &str) -> PathBuf {
     world.disk.list(Path::new(dir)).unwrap().pop().unwrap()
@@ -112,4 +116,63 @@ async fn what_a_crash_left_half_replaced_is_removed_at_open() {
     for path in left.map(Path::new) {
         assert!(!world.disk.exists(path).unwrap(), "{}", path.display());
     }
+}
+
+/// A store with a segment of log rows for each of `segments` flushes, whose first page is damaged in the first.
+async fn with_a_damaged_page(seed: u64, segments: usize) -> (World, Store) {
+    let mut world = World::new(seed);
+    let store = world.open().await;
+    for _ in 0..segments {
+        let time = START..START + 1_000_000_000;
+        let request = Request::sample(&world.random, Signal::Logs, 50, time);
+        world.append(&store, &request).await;
+        store.flush().await.unwrap();
+    }
+    let first = world.disk.list(Path::new("/data/segments")).unwrap().remove(0);
+    world.disk.flip_bit(&first, 100, 3).unwrap();
+    (world, store)
+}
+
+fn scan_logs(store: &Store) -> Result<(), ScanError> {
+    ["default", "other"].into_iter().try_for_each(|tenant| {
+        let shards = Arc::new((0..SHARDS).map(Shard).collect());
+        let scope = ScanScope { tenant: Tenant::new(tenant), shards, time_unix_nano: 0..u64::MAX };
+        let (budget, pin) = (ScanBudget::unlimited(), store.pin());
+        let visit = &mut |_| ControlFlow::Continue(());
+        pin.logs(&scope, &budget, Order::OldestFirst, &mut |_| true, visit)
+    })
+}
+
+#[tokio::test]
+async fn a_damaged_page_that_a_scan_meets_is_a_loss_at_once_and_after_a_restart() {
+    let (world, store) = with_a_damaged_page(7, 1).await;
+    assert_eq!(store.lost(), None);
+    assert!(matches!(scan_logs(&store).unwrap_err(), ScanError::Damaged { .. }));
+    let lost = store.lost().unwrap();
+    assert!(lost.contains("data that was synced is missing: segment /data/segments/"), "{lost}");
+    // Recorded by a task of its own: this waits for it.
+    let next = world.request();
+    while store.append(&next.batch(), &[0]).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    store.close().await;
+    assert!(matches!(world.try_open().await.unwrap_err(), OpenError::Loss { .. }));
+}
+
+#[tokio::test]
+async fn a_damaged_page_that_a_merge_or_a_copy_meets_is_a_loss() {
+    let (_world, store) = with_a_damaged_page(8, 3).await;
+    assert!(matches!(store.compact().await.unwrap_err(), StoreError::Damaged { .. }));
+    assert!(store.lost().is_some());
+
+    let (_world, store) = with_a_damaged_page(9, 1).await;
+    let snapshot = store.snapshot().await.unwrap();
+    let offer = snapshot.offers().remove(0);
+    snapshot.read(offer.id, 0, 100).unwrap();
+    assert_eq!(store.lost(), None);
+    assert!(
+        snapshot.read(offer.id, 100, offer.info.bytes).is_err(),
+        "the last bytes say that all are as written"
+    );
+    assert!(store.lost().is_some());
 }

@@ -80,3 +80,24 @@ async fn series_of_segments_in_scope_are_listed_without_reading_pages() {
     assert_eq!(budget.rows(), 0);
     world.check(&store.pin());
 }
+
+#[tokio::test]
+async fn a_scan_of_too_many_series_stops_while_they_are_gathered() {
+    let (_world, store) = filled().await;
+    let pin = store.pin();
+    let budget = ScanBudget::unlimited();
+    let mut series = 0;
+    let mut count = |_| {
+        series += 1;
+        ControlFlow::Continue(())
+    };
+    pin.metrics(&scope(), &budget, &mut |_| true, &mut count).unwrap();
+    let few = budget.with_series_max(series / 4);
+    let before = budget.rows();
+    let mut none = |_| panic!("shown before the limit was reached");
+    let limit = pin.metrics(&scope(), &few, &mut |_| true, &mut none).unwrap_err();
+    assert!(matches!(limit, ScanError::Limit { what: "series", .. }), "{limit}");
+    assert!(few.rows() - before < before, "all rows were read");
+    let exactly = budget.with_series_max(series);
+    pin.metrics(&scope(), &exactly, &mut |_| true, &mut |_| ControlFlow::Continue(())).unwrap();
+}

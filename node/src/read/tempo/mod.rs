@@ -1,8 +1,8 @@
 //! Tempo's query API, under `/tempo/api`.
 //!
 //! Source: Tempo's HTTP API documentation, `pkg/api/http.go` and `pkg/tempopb/tempo.proto`. A result that may miss
-//! rows says so by `status` and `message` where the message has them (v2 traces), by 206 for v1 traces, by
-//! `completedJobs` below `totalJobs` for searches, and always in a `Warning` header.
+//! rows says so by `status` and `message` where the message has them (v2 traces), by 206 for v1 traces and
+//! for searches that found some, by 503 where nothing was found, and always in a `Warning` header.
 
 mod json;
 mod logfmt;
@@ -178,8 +178,19 @@ async fn search(
     let params = Params::parse(query)?;
     let request = search::search_request(&params, &state.limits)?;
     let found = traces::search(&state, &tenant_of(&headers)?, request).await?;
+    // Tempo's reply has no word for a partial result, and Grafana shows no headers. "No traces" would be a lie, so it is
+    // an error; traces that were found are not withheld, with the status that Tempo gives a partial trace.
+    let is_partial = !found.incomplete.is_empty();
+    if is_partial && found.value.traces.is_empty() {
+        let message = found.incomplete.join("; ");
+        return Err(Failure { status: StatusCode::SERVICE_UNAVAILABLE, message }.into());
+    }
     let body = search::response(&found, params.get("q").is_some());
-    Ok(marked(Json(body).into_response(), &found.incomplete))
+    let mut response = Json(body).into_response();
+    if is_partial {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(marked(response, &found.incomplete))
 }
 
 async fn names(
