@@ -96,7 +96,8 @@ pub(crate) struct Counters {
     pub shards_left: u64,
     pub wal_groups: u64,
     pub torn_bytes: u64,
-    pub last_maintenance_error: Option<String>,
+    /// Why the last attempt failed, of the tasks whose last attempt did.
+    pub maintenance_errors: BTreeMap<&'static str, String>,
 }
 
 impl State {

@@ -73,13 +73,19 @@ pub(crate) async fn run_compactions(engine: Arc<Engine>, mut stop: watch::Receiv
 /// Records how an attempt ended, and waits after a failure; whether the task is to end.
 async fn pause_after(
     engine: &Engine,
-    task: &str,
+    task: &'static str,
     outcome: Result<(), StoreError>,
     failures: &mut Failures,
     stop: &mut watch::Receiver<bool>,
 ) -> bool {
     let error = outcome.err().map(|error| error.to_string());
-    engine.state.lock().counters.last_maintenance_error.clone_from(&error);
+    {
+        let errors = &mut engine.state.lock().counters.maintenance_errors;
+        match &error {
+            Some(error) => errors.insert(task, error.clone()),
+            None => errors.remove(task),
+        };
+    }
     let Some(error) = error else {
         if failures.end() {
             tracing::info!(task, "maintenance works again");

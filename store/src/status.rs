@@ -36,7 +36,7 @@ pub struct StoreStatus {
     pub torn_bytes: u64,
     /// Why no writes are taken.
     pub read_only: Option<String>,
-    /// The last error of a flush, merge or deletion since one succeeded.
+    /// Why the last flush failed, or the last merge or deletion; `None` when both went well.
     pub maintenance_error: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl StoreStatus {
             wal_groups: state.counters.wal_groups,
             torn_bytes: state.counters.torn_bytes,
             read_only: state.writes.read_only(),
-            maintenance_error: state.counters.last_maintenance_error.clone(),
+            maintenance_error: state.counters.maintenance_errors.values().next().cloned(),
         }
     }
 }

@@ -175,7 +175,7 @@ impl Default for IngestConfig {
             request_bytes_max: 64 << 20,
             memory_bytes_max: 512 << 20,
             timeout_ms: 10_000,
-            past_max_ms: 3 * 365 * DAY_MS,
+            past_max_ms: 20 * 365 * DAY_MS,
             future_max_ms: DAY_MS,
         }
     }
