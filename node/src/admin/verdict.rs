@@ -233,6 +233,7 @@ mod tests {
             split_version: 1,
             ..Settings::default()
         };
+        gathered.state.cluster = Some(ClusterId(1));
         gathered.state.settings = settings;
         for id in 1..=nodes {
             let node = Node {
@@ -265,7 +266,6 @@ mod tests {
     /// Three storage nodes, of which some answer, two shards on all of them, and no leader.
     fn gathered(answering: u64) -> Gathered {
         let mut gathered = cluster(3, 3, 3);
-        gathered.state.cluster = Some(ClusterId(1));
         gathered.own.retain(|id, _| id.0 <= answering);
         gathered.meta.leader = None;
         gathered
