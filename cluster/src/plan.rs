@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::ids::{Epoch, NodeId, ReplicaId, ShardId};
+use crate::ids::{Epoch, MoveId, NodeId, ReplicaId, ShardId};
 use crate::placement::{Candidate, Ring};
 use crate::shard_map::{Member, majority};
 use crate::state::{ClusterState, NodeState, ShardEntry};
@@ -43,6 +43,17 @@ pub fn next_moves(state: &ClusterState, at_once: usize) -> Vec<PlannedMove> {
     });
     moves.truncate(at_once.saturating_sub(under_way));
     moves
+}
+
+/// Moves under way that lead to a store which does not exist any more, and so to no end: cancelling is always safe
+/// (M6), and the next plan starts anew.
+pub fn hopeless_moves(state: &ClusterState) -> Vec<(ShardId, Epoch, MoveId)> {
+    let newcomer_is_gone = |shard: &&ShardEntry| {
+        let is_old = |member: &Member| shard.entry.old.iter().any(|old| old.replica == member.replica);
+        shard.entry.new.iter().flatten().any(|member| !is_old(member) && !exists(state, member))
+    };
+    let hopeless = state.shards.iter().filter(newcomer_is_gone);
+    hopeless.filter_map(|shard| Some((shard.shard, shard.entry.epoch, shard.moving.as_ref()?.id))).collect()
 }
 
 /// Shards without a majority of stores that still exist. Nothing brings them back but the lost stores themselves;
@@ -113,7 +124,7 @@ fn plan(state: &ClusterState, stays: impl Fn(&Member, &Placeable) -> bool) -> Ve
 mod tests {
     use super::*;
     use crate::command::Command;
-    use crate::ids::{ClusterId, MetaId, MoveId};
+    use crate::ids::{ClusterId, MetaId};
     use crate::placement::zones_respected;
     use crate::state::{FEATURE_LEVEL, Roles, Settings};
 
@@ -257,6 +268,33 @@ mod tests {
             assert_eq!(nodes.len(), 3);
         }
         assert_eq!(next_moves(&state, 100).len(), 32);
+    }
+
+    #[test]
+    fn a_move_whose_newcomer_is_gone_is_hopeless() {
+        let mut index = 0;
+        let mut state = cluster(5, &mut index);
+        add(&mut state, &mut index, 6);
+        let planned = plan_rebalance(&state);
+        let newcomer = |planned: &&PlannedMove| planned.new.iter().any(|(node, _)| *node == NodeId(6));
+        let PlannedMove { shard, expect, new } = planned.iter().find(newcomer).unwrap().clone();
+        apply(&mut state, &mut index, Command::StartMove { shard, expect, id: MoveId(1), new });
+        assert_eq!(hopeless_moves(&state), []);
+        let register = Command::RegisterNode {
+            name: "n6".into(),
+            address: "n6:7070".into(),
+            roles: Roles { storage: true, ..Roles::default() },
+            zone: None,
+            replica: Some(ReplicaId(66)),
+            feature_level: FEATURE_LEVEL,
+        };
+        apply(&mut state, &mut index, register);
+        let hopeless = hopeless_moves(&state);
+        assert_eq!(hopeless, [(shard, Epoch(expect.0 + 1), MoveId(1))]);
+        for (shard, expect, id) in hopeless {
+            apply(&mut state, &mut index, Command::CancelMove { shard, expect, id });
+        }
+        assert_eq!(hopeless_moves(&state), []);
     }
 
     #[test]

@@ -246,8 +246,8 @@ impl Engine {
 
     /// Lets another store open the directory, once nothing here changes it any more.
     pub(crate) async fn unlock(&self) {
-        let _flushing = self.flushing.lock().await;
         let _compacting = self.compacting.lock().await;
+        let _flushing = self.flushing.lock().await;
         let _loading = self.loading.lock().await;
         self.lock.lock().take();
     }

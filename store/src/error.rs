@@ -23,6 +23,9 @@ pub enum OpenError {
     /// PROTOCOL, LOSS: the replica may not serve under its identity any more.
     #[error("{}", crate::engine::lost_text(.what))]
     Loss { what: String },
+    /// Its checksum is right, so nothing was lost.
+    #[error("{path} cannot be read by this version of oteld: {reason}. Start the version that wrote it")]
+    Unreadable { path: String, reason: String },
     #[error("{path} was written by a newer version ({what})")]
     Newer { path: String, what: String },
 }

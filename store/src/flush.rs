@@ -121,13 +121,17 @@ impl Engine {
             move |manifest| {
                 manifest.next_segment =
                     metas.iter().map(|meta| meta.id + 1).max().unwrap_or(0).max(manifest.next_segment);
-                manifest.segments.extend(metas);
+                // The commit goes on when its caller goes away, and the next flush tries the same segments again.
+                let named: BTreeSet<u64> = manifest.segments.iter().map(|meta| meta.id).collect();
+                manifest.segments.extend(metas.into_iter().filter(|meta| !named.contains(&meta.id)));
                 manifest.wal_floor = wal_floor.max(manifest.wal_floor);
                 true
             },
             move |state| {
                 let _loading = loading;
-                state.segments = Arc::new(state.segments.replace(&BTreeSet::new(), written));
+                if state.frozen.iter().any(|other| Arc::ptr_eq(other, &frozen)) {
+                    state.segments = Arc::new(state.segments.replace(&BTreeSet::new(), written));
+                }
                 state.frozen.retain(|other| !Arc::ptr_eq(other, &frozen));
                 state.counters.flushes += 1;
                 let keep = state.unflushed_windows();

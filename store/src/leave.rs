@@ -5,7 +5,7 @@
 //! cursors of a shard go together. One manifest says, for the shard, that segments below a number have neither rows
 //! nor ids of it, and the state that scans, id look-ups, merges and snapshots use changes in the same step. Segments
 //! of a higher number came after it, each part with all of its rows: a flush and an install are one commit each, and
-//! neither can be under way, since both need locks that are held here.
+//! neither can be under way, since both need locks that are held while the number is taken.
 //! - Parts that were in memory were flushed before. A pull that was cut off may still bring a part afterwards; it is
 //!   there whole, with its id.
 //! - The log read back at a start brings rows and ids of what was not flushed, and cursors. The cursors are of the
@@ -65,11 +65,11 @@ impl Left {
     }
 }
 
-/// A store in which nothing is flushed, merged or installed until shards were left, or this is dropped.
+/// A store in which nothing is flushed or merged until shards were left, or this is dropped.
 #[derive(Debug)]
 pub struct Leaving<'a> {
     engine: &'a Arc<Engine>,
-    _locks: [MutexGuard<'a, ()>; 3],
+    _locks: [MutexGuard<'a, ()>; 2],
 }
 
 impl Leaving<'_> {
@@ -79,6 +79,9 @@ impl Leaving<'_> {
     /// Those of the disk; all of it is still there then, or it is not known and the store takes no writes until a
     /// restart.
     pub async fn leave(self, shards: BTreeSet<Shard>) -> Result<(), StoreError> {
+        // Only now: the caller keeps epochs from changing, which appends hold up, and an append may wait for this lock.
+        // Nobody who holds it waits for epochs.
+        let loading = self.engine.loading.clone().lock_owned().await;
         let below = self.engine.next_segment.load(Ordering::Relaxed);
         let left: BTreeMap<Shard, u64> = shards.iter().map(|shard| (*shard, below)).collect();
         let published = left.clone();
@@ -95,6 +98,7 @@ impl Leaving<'_> {
                     true
                 },
                 move |state| {
+                    let _loading = loading;
                     state
                         .cursors
                         .values_mut()
@@ -113,6 +117,8 @@ impl Leaving<'_> {
 impl Engine {
     /// See [`crate::Store::prepare_leave`].
     pub(crate) async fn prepare_leave(self: &Arc<Self>) -> Result<Leaving<'_>, StoreError> {
+        // First, so that nothing waits to be flushed while a long merge ends.
+        let compacting = self.compacting.lock().await;
         let flushing = loop {
             self.flush().await?;
             let flushing = self.flushing.lock().await;
@@ -121,9 +127,8 @@ impl Engine {
                 break flushing;
             }
         };
-        let locks = [flushing, self.compacting.lock().await, self.loading.lock().await];
         self.is_not_closed()?;
-        Ok(Leaving { engine: self, _locks: locks })
+        Ok(Leaving { engine: self, _locks: [compacting, flushing] })
     }
 
     /// See [`crate::Store::held_shards`].

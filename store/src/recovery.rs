@@ -18,7 +18,7 @@ use crate::manifest::{BootRecord, Manifest};
 use crate::memtable::{MemPart, Memtable};
 use crate::options::StoreOptions;
 use crate::position::{Boot, Cursor, Position, ReplicaId};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentError, is_absence};
 use crate::segments::{self, Loss, OpenSegment, SegmentSet, Trash};
 use crate::tail::{NewEntry, TailIndex};
 use crate::wal::definitions::Place;
@@ -166,7 +166,12 @@ fn prepare_directory(disk: &dyn Disk, options: &StoreOptions) -> Result<Director
     for dir in [options.dir.clone(), wal_dir(options), segments_dir(options)] {
         disk.create_dir_all(&dir).map_err(OpenError::io(format!("cannot make {}", dir.display())))?;
     }
-    disk.sync_dir(&options.dir).map_err(OpenError::io(format!("cannot sync {}", options.dir.display())))?;
+    // The directory's own name too: what is acknowledged in it must not vanish with it.
+    let parent =
+        options.dir.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
+    for dir in [Some(options.dir.as_path()), parent].into_iter().flatten() {
+        disk.sync_dir(dir).map_err(OpenError::io(format!("cannot sync {}", dir.display())))?;
+    }
     let lock = match disk.lock(&options.dir.join("LOCK")) {
         Ok(lock) => DirectoryLock(lock),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -207,8 +212,7 @@ fn open_segments(
     let mut set = SegmentSet::default();
     for meta in &manifest.segments {
         let path = segments::path(&dir, meta.id);
-        let segment = Segment::open(disk.clone(), &path)
-            .map_err(|error| OpenError::loss(format!("segment {}: {error}", path.display())))?;
+        let segment = Segment::open(disk.clone(), &path).map_err(|error| open_error(error, &path))?;
         if *segment.info() != meta.info {
             return Err(OpenError::loss(format!(
                 "{} is not the file that the manifest names",
@@ -228,6 +232,19 @@ fn open_segments(
         }
     }
     Ok((set, first_free))
+}
+
+/// What cannot be read now, or not by this version, is not lost.
+fn open_error(error: SegmentError, path: &Path) -> OpenError {
+    match error {
+        SegmentError::Io { source, .. } if !is_absence(&source) => {
+            OpenError::Io { what: format!("cannot read segment {}", path.display()), source }
+        }
+        SegmentError::Damaged { source: source @ FormatError::Version { .. }, .. } => {
+            OpenError::Unreadable { path: path.display().to_string(), reason: source.to_string() }
+        }
+        error => OpenError::loss(format!("segment {}: {error}", path.display())),
+    }
 }
 
 fn remove(disk: &dyn Disk, file: &Path) -> Result<(), OpenError> {

@@ -45,8 +45,10 @@ pub(crate) async fn run(engine: Arc<Engine>, mut queue: mpsc::Receiver<Command>,
             Command::Freeze(reply) => {
                 let _ = reply.send(freeze(&engine, &mut wal).await);
             }
-            Command::Install(Install { segments, ids, reply }) => {
-                let _ = reply.send(install(&engine, &mut wal, segments, ids).await);
+            Command::Install(Install { segments, ids, loading, reply }) => {
+                let installed = install(&engine, &mut wal, segments, ids).await;
+                drop(loading);
+                let _ = reply.send(installed);
             }
             Command::Close(reply) => {
                 engine.state.lock().set_writes(WriteState::Closed);

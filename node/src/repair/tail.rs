@@ -81,18 +81,22 @@ impl Tail<'_> {
             .map(entry_from_wire)
             .collect::<Option<_>>()
             .ok_or_else(|| TailError::Malformed("an entry of its list has another shape".into()))?;
-        let lacking = self.lacking(&listed).await?;
+        let lacking = self.store.missing_parts(&listed).await;
+        let lacking = lacking.map_err(|error| TailError::Append(error.to_string()))?;
         if !lacking.is_empty() {
             debug!(peer = %self.peer, parts = lacking.len(), "pulling what this replica lacks");
         }
-        for positions in lacking.chunks(FETCH_MAX) {
-            self.fetch(positions).await?;
+        let mut came = BTreeSet::new();
+        for entries in lacking.chunks(FETCH_MAX) {
+            self.fetch(entries, &mut came).await?;
         }
-        if !lacking.is_empty() {
-            let parts = self.lacking(&listed).await?.len();
-            if parts > 0 {
-                return Err(TailError::NotAll { parts });
-            }
+        // Not what the store says that it has: of a part below the retention floor nothing is kept, and nothing lacks.
+        let parts = lacking
+            .iter()
+            .filter(|entry| !came.contains(&(entry.request, entry.digest, entry.shard)))
+            .count();
+        if parts > 0 {
+            return Err(TailError::NotAll { parts });
         }
         let covered = reply.covered.map(from_wire).unwrap_or(after);
         if !after.covers(&covered) {
@@ -129,14 +133,14 @@ impl Tail<'_> {
         Ok(())
     }
 
-    async fn lacking(&self, listed: &[TailEntry]) -> Result<Vec<WirePosition>, TailError> {
-        let missing = self.store.missing_parts(listed).await;
-        let missing = missing.map_err(|error| TailError::Append(error.to_string()))?;
-        Ok(missing.iter().map(|entry| position_to_wire(entry.position)).collect())
-    }
-
-    async fn fetch(&mut self, positions: &[WirePosition]) -> Result<(), TailError> {
-        let request = FetchRequest { envelope: Some(self.envelope()?), positions: positions.to_vec() };
+    /// Pulls the parts of these entries; `came` gets those that are durable here now, or below the floor.
+    async fn fetch(
+        &mut self,
+        entries: &[TailEntry],
+        came: &mut BTreeSet<(RequestId, u64, Shard)>,
+    ) -> Result<(), TailError> {
+        let positions = entries.iter().map(|entry| position_to_wire(entry.position)).collect();
+        let request = FetchRequest { envelope: Some(self.envelope()?), positions };
         let mut replies = self.client.fetch(request).await?.into_inner();
         while let Some(reply) = replies.message().await? {
             if let Some(refusal) = reply.refusal {
@@ -150,6 +154,8 @@ impl Tail<'_> {
             // rules (A1 to A4), which make a repeat harmless; another body under the same id stays beside it.
             let appended = self.store.append_pulled(&batch, &wanted).await;
             appended.map_err(|error| TailError::Append(error.to_string()))?;
+            let parts = wanted.iter().map(|index| &batch.parts()[*index]);
+            came.extend(parts.map(|part| (part.request, part.digest, part.shard)));
         }
         Ok(())
     }

@@ -13,6 +13,8 @@ pub struct WriteRequest {
     pub id: RequestId,
     /// xxh3_64 of the uncompressed body: the same id with another digest is a conflict.
     pub digest: u64,
+    /// Of the uncompressed body.
+    pub bytes: usize,
     pub rows: Rows,
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn expected(signal: Signal, message: &[u8]) -> WriteRequest {
     if let Rows::Logs(rows) = &mut rows {
         rows.iter_mut().for_each(|row| row.request = id);
     }
-    WriteRequest { tenant, id, digest: xxh3_64(message), rows }
+    WriteRequest { tenant, id, digest: xxh3_64(message), bytes: message.len(), rows }
 }
 
 async fn status_of(response: reqwest::Response) -> pb::Status {

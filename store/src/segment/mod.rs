@@ -120,12 +120,17 @@ pub enum SegmentError {
     Damaged { path: PathBuf, source: FormatError },
 }
 
+/// Whether an error says that a file, or its end, is not there.
+pub(crate) fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
+}
+
 impl SegmentError {
-    /// Whether bytes of the file are not those that were written. What cannot be read may be there again, and what
+    /// Whether the file, or bytes of it, are not there as they were written. What cannot be read may be there again, and what
     /// has its checksum and does not decode is a fault of the program, which other replicas share.
     pub(crate) fn is_loss(&self) -> bool {
         match self {
-            SegmentError::Io { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
+            SegmentError::Io { source, .. } => is_absence(source),
             SegmentError::Damaged { source, .. } => matches!(source, FormatError::Checksum { .. }),
         }
     }

@@ -28,7 +28,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::receive::{io, open_verified, whole_path};
 use super::{SegmentOffer, damaged};
@@ -50,6 +50,8 @@ pub(crate) struct Install {
     pub segments: Vec<Arc<OpenSegment>>,
     /// Ids of windows that are in memory.
     pub ids: Vec<(Signal, Window, Vec<AppliedId>)>,
+    /// Held until they are shown, also where the caller goes away: no shard is left meanwhile.
+    pub loading: OwnedMutexGuard<()>,
     pub reply: oneshot::Sender<Result<Position, StoreError>>,
 }
 
@@ -61,7 +63,7 @@ impl Engine {
         shards: BTreeSet<Shard>,
     ) -> Result<Option<Position>, StoreError> {
         // No window's ids are loaded between the look at which are and the commit.
-        let _loading = self.loading.lock().await;
+        let loading = self.loading.clone().lock_owned().await;
         self.is_not_closed()?;
         let (floors, loaded) = {
             let state = self.state.lock();
@@ -89,7 +91,7 @@ impl Engine {
             return Ok(None);
         }
         let (reply, installed) = oneshot::channel();
-        let install = Install { segments, ids, reply };
+        let install = Install { segments, ids, loading, reply };
         self.queue.send(Command::Install(install)).await.map_err(|_| StoreError::Closed)?;
         installed.await.map_err(|_| StoreError::Closed)?.map(Some)
     }

@@ -124,7 +124,9 @@ fn read_groups(
                 &format!("positions jump from {} to {}", read.last_n, header.first_n),
             ));
         }
-        visit.group(group).map_err(|reason| loss_at(found, &reason))?;
+        // What its checksum vouches for is what was written.
+        let unreadable = |reason| OpenError::Unreadable { path: found.path.display().to_string(), reason };
+        visit.group(group).map_err(unreadable)?;
         read.last_n += u64::from(header.positions);
         read.end = header.end().expect("read_group checked the end");
         read.previous = WalEnd { seq: found.seq, offset: read.end };

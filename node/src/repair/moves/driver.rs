@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use oteld_cluster::command::Command;
 use oteld_cluster::handle::{MetaHandle, ProposeError};
 use oteld_cluster::ids::{MoveId, ShardId};
-use oteld_cluster::plan::{PlannedMove, next_moves, without_majority};
+use oteld_cluster::plan::{PlannedMove, hopeless_moves, next_moves, without_majority};
 use oteld_cluster::shard_map::Member;
 use oteld_cluster::state::ClusterState;
 use oteld_env::Env;
@@ -63,6 +63,10 @@ impl Driver {
         if lost.len() != *stuck {
             *stuck = lost.len();
             say_stuck(&lost);
+        }
+        for (shard, expect, id) in hopeless_moves(&state) {
+            info!(%shard, "a move is cancelled: a store that it leads to is gone");
+            self.propose(Command::CancelMove { shard, expect, id }).await;
         }
         for PlannedMove { shard, expect, new } in next_moves(&state, MOVES_MAX) {
             let id = MoveId(self.env.random.next_u128());

@@ -155,7 +155,8 @@ impl Export {
         };
         times::check(&decoded.rows, times)?;
         let ingested = Ingested { accepted: decoded.rows.len() as u64, rejection: decoded.rejection };
-        let request = WriteRequest { tenant, id, digest: xxh3_64(&message), rows: decoded.rows };
+        let (digest, bytes) = (xxh3_64(&message), message.len());
+        let request = WriteRequest { tenant, id, digest, bytes, rows: decoded.rows };
         Ok(Prepared { request, bytes: message.len(), ingested, ticket })
     }
 }

@@ -18,8 +18,9 @@ use crate::write::request::WriteError;
 /// Batches of one lane under way: one may be synced while the next one travels.
 const UNDER_WAY_MAX: usize = 2;
 
-/// Rows of a batch, unless a single request has more.
+/// Rows of a batch, and bytes of the requests in it, unless a single one has more.
 const BATCH_ROWS_MAX: usize = 16 << 10;
+const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// How often those are looked for who wait no longer.
 const ABANDONED_EVERY: usize = 64;
@@ -116,10 +117,11 @@ impl Lanes {
         let mut lanes = self.0.lanes.lock();
         let lane = lanes.get_mut(key)?;
         let mut taken: Vec<Waiting> = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         while let Some(first) = lane.waiting.front() {
             rows += first.rows();
-            if !taken.is_empty() && rows > BATCH_ROWS_MAX {
+            bytes += first.share.bytes;
+            if !taken.is_empty() && (rows > BATCH_ROWS_MAX || bytes > BATCH_BYTES_MAX) {
                 break;
             }
             // Who gave up waiting does not want it sent any more.

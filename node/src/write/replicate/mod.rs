@@ -40,6 +40,8 @@ struct Share {
     parts: Vec<PartRows>,
     /// Of the shard of each part.
     entries: Vec<Entry>,
+    /// Of the whole request, as an upper bound.
+    bytes: usize,
 }
 
 #[async_trait]
@@ -91,11 +93,11 @@ impl Replicator {
             retry_after: Duration::from_secs(1),
         };
         let split = self.view.split().ok_or_else(unplaced)?;
-        let WriteRequest { tenant, id, digest, rows } = request;
+        let WriteRequest { tenant, id, digest, bytes, rows } = request;
         let mut sets: BTreeMap<Vec<Member>, Share> = BTreeMap::new();
         for (shard, rows) in route(&tenant, id, split, rows) {
             let entry = self.view.entry(shard).ok_or_else(unplaced)?;
-            let empty = || Share { parts: Vec::new(), entries: Vec::new() };
+            let empty = || Share { parts: Vec::new(), entries: Vec::new(), bytes };
             let share = sets.entry(entry.members()).or_insert_with(empty);
             let (tenant, epoch) = (tenant.clone(), entry.epoch.0);
             share.parts.push(PartRows { request: id, digest, tenant, shard, epoch, rows });

@@ -104,7 +104,7 @@ impl<'a> Sending<'a> {
         let mut parts: Vec<(PartRows, Entry, usize)> = Vec::new();
         let mut requests = Vec::with_capacity(waiting.len());
         for (request, waiting) in waiting.into_iter().enumerate() {
-            let Share { parts: share, entries } = waiting.share;
+            let Share { parts: share, entries, .. } = waiting.share;
             requests.push(OpenRequest { open: share.len(), done: Some(waiting.done) });
             parts.extend(share.into_iter().zip(entries).map(|(part, entry)| (part, entry, request)));
         }
