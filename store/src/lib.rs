@@ -22,6 +22,7 @@ mod wal;
 mod definitions;
 mod memtable;
 mod tail;
+mod pull;
 mod flush;
 pub mod segment;
 mod segments;

@@ -191,6 +191,13 @@ impl TailIndex {
         floor
     }
 
+    /// Takes the files up to `seq` off the list, but for the newest.
+    pub(crate) fn abandon(&mut self, seq: u64) {
+        while self.files.len() > 1 && self.files.front().is_some_and(|file| file.wal.seq <= seq) {
+            self.files.pop_front();
+        }
+    }
+
     /// Takes all files off the list.
     pub(crate) fn forget(&mut self) {
         self.files.clear();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use oteld_env::Disk;
 use oteld_store::model::{Shard, Signal, Tenant};
 use oteld_store::scan::{Order, Scan, ScanBudget, ScanError, ScanScope};
-use oteld_store::{OpenError, Store, StoreError};
+use oteld_store::{OpenError, Position, Prefix, Store, StoreError, TailError};
 
 use crate::world::{Request, SHARDS, START, World};
 
@@ -175,4 +175,26 @@ async fn a_damaged_page_that_a_merge_or_a_copy_meets_is_a_loss() {
         "the last bytes say that all are as written"
     );
     assert!(store.lost().is_some());
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_the_log_sends_peers_to_the_segments() {
+    let mut world = World::new(10);
+    let store = world.open().await;
+    let request = world.request();
+    world.append(&store, &request).await;
+    world.disk.flip_bit(&newest(&world, "/data/wal"), store.status().wal_bytes - 1, 3).unwrap();
+    let asked = Position { boot: 1, n: 1 };
+    assert!(matches!(store.read_parts(&[asked]).await.unwrap_err(), StoreError::Damaged { .. }));
+    let shards = (0..SHARDS).map(Shard).collect();
+    let page = store.tail(Prefix::default(), &shards, 10);
+    assert!(matches!(page.unwrap_err(), TailError::BelowStart { .. }));
+    world.check(&store.pin());
+    let next = world.request();
+    world.append(&store, &next).await;
+    drop(store);
+    world.disk.crash();
+    let store = world.open().await;
+    assert_eq!(store.lost(), None);
+    world.check(&store.pin());
 }
