@@ -16,7 +16,7 @@ use oteld_proto::node::{
 use oteld_store::model::Shard;
 use oteld_store::segment::AppliedId;
 use oteld_store::{HeldIds, Prefix, SegmentOffer, StoreError};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
 use tracing::info;
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,12 +26,13 @@ use super::tail::{Tail, TailError, from_wire};
 
 /// Silence of a peer after which a stream is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+const OPENING_MAX: Duration = Duration::from_secs(120);
 
 /// The least time between two log lines about progress.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Parts that a front is sending to all replicas right now reach this one too: what seems to be lacking is looked
-/// at again after so long, before whole files are copied for it.
+/// Parts that a front was sending to all replicas when the snapshot was taken reach this one too: what seems to be
+/// lacking is looked at again after so long, before whole files are copied for it.
 const IN_FLIGHT_WAIT: Duration = Duration::from_millis(500);
 
 /// Bytes of the copies under way in this node; both 0 when there are none.
@@ -83,6 +84,8 @@ struct Offered {
     snapshot: Bytes,
     covered: Prefix,
     segments: Vec<SegmentOffer>,
+    /// When parts that were on their way as it was taken should have come.
+    settled: Instant,
 }
 
 impl CatchUp<'_, '_> {
@@ -97,7 +100,7 @@ impl CatchUp<'_, '_> {
         let offered = self.offered().await?;
         let mut lacking = Vec::new();
         for offer in &offered.segments {
-            if self.lacks(&offered.snapshot, offer, &shards).await? {
+            if self.lacks(&offered, offer, &shards).await? {
                 lacking.push(offer.clone());
             }
         }
@@ -122,7 +125,7 @@ impl CatchUp<'_, '_> {
 
     async fn offered(&mut self) -> Result<Offered, TailError> {
         let request = SnapshotRequest { envelope: Some(self.tail.envelope()?) };
-        let mut replies = self.tail.client.snapshot(request).await?.into_inner();
+        let mut replies = opened(self.tail.client.snapshot(request)).await?;
         let mut offered: Option<Offered> = None;
         while let Some(reply) = next(&mut replies).await? {
             let SnapshotReply { refusal, snapshot, covered, segments } = reply;
@@ -133,6 +136,7 @@ impl CatchUp<'_, '_> {
                 snapshot,
                 covered: covered.map(from_wire).unwrap_or_default(),
                 segments: Vec::new(),
+                settled: Instant::now() + IN_FLIGHT_WAIT,
             });
             for segment in &segments {
                 let malformed = || TailError::Malformed("an offered segment has another shape".into());
@@ -145,20 +149,20 @@ impl CatchUp<'_, '_> {
     /// Whether a segment has parts of the shared shards that are not here.
     async fn lacks(
         &mut self,
-        snapshot: &Bytes,
+        offered: &Offered,
         offer: &SegmentOffer,
         shards: &BTreeSet<Shard>,
     ) -> Result<bool, TailError> {
         if !self.tail.store.may_want(offer, shards) {
             return Ok(false);
         }
-        let mut lacking = self.ids(snapshot, offer.id).await?;
+        let mut lacking = self.ids(&offered.snapshot, offer.id).await?;
         let held = self.held(offer).await?;
         lacking.retain(|id| held.lacks(id));
         if lacking.is_empty() {
             return Ok(false);
         }
-        sleep(IN_FLIGHT_WAIT).await;
+        sleep_until(offered.settled).await;
         let held = self.held(offer).await?;
         Ok(lacking.iter().any(|id| held.lacks(id)))
     }
@@ -170,7 +174,7 @@ impl CatchUp<'_, '_> {
     async fn ids(&mut self, snapshot: &Bytes, segment: u64) -> Result<Vec<AppliedId>, TailError> {
         let envelope = Some(self.tail.envelope()?);
         let request = SnapshotIdsRequest { envelope, snapshot: snapshot.clone(), segment };
-        let mut replies = self.tail.client.snapshot_ids(request).await?.into_inner();
+        let mut replies = opened(self.tail.client.snapshot_ids(request)).await?;
         let mut ids = Vec::new();
         while let Some(reply) = next(&mut replies).await? {
             if let Some(refusal) = reply.refusal {
@@ -215,7 +219,7 @@ impl CatchUp<'_, '_> {
         if let Some(mut incoming) = incoming {
             let envelope = Some(self.tail.envelope()?);
             let request = SnapshotFileRequest { envelope, snapshot: snapshot.clone(), segment: offer.id };
-            let mut pieces = self.tail.client.snapshot_file(request).await?.into_inner();
+            let mut pieces = opened(self.tail.client.snapshot_file(request)).await?;
             let mut offset = 0;
             while let Some(piece) = next(&mut pieces).await? {
                 let SnapshotFileReply { refusal, offset: at, data, checksum } = piece;
@@ -235,6 +239,14 @@ impl CatchUp<'_, '_> {
         self.progress.done.store(before + offer.info.bytes, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The stream that answers a request; the first one waits for the peer's flush.
+async fn opened<T>(
+    request: impl Future<Output = Result<tonic::Response<Streaming<T>>, tonic::Status>>,
+) -> Result<Streaming<T>, TailError> {
+    let silent = |_| tonic::Status::deadline_exceeded("it did not answer");
+    Ok(timeout(OPENING_MAX, request).await.map_err(silent)??.into_inner())
 }
 
 async fn next<T>(replies: &mut Streaming<T>) -> Result<Option<T>, TailError> {
