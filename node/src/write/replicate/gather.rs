@@ -15,11 +15,12 @@ use super::sending::{Problem, Sending};
 use super::{Links, Share};
 use crate::write::request::WriteError;
 
-/// Batches of one lane under way: one may be synced while the next one travels.
-const UNDER_WAY_MAX: usize = 2;
+/// Batches of one lane under way. Few enough that small requests gather, enough that large ones need not wait: rows that
+/// wait are encoded when they are out of the cache, which cost a third of a metric request.
+const UNDER_WAY_MAX: usize = 8;
 
 /// Rows of a batch, and bytes of the requests in it, unless a single one has more.
-const BATCH_ROWS_MAX: usize = 16 << 10;
+const BATCH_ROWS_MAX: usize = 4 << 10;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// How often those are looked for who wait no longer.
