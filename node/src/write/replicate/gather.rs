@@ -16,7 +16,7 @@ use super::{Links, Share};
 use crate::write::request::WriteError;
 
 /// Batches of one lane under way. Few enough that small requests gather, enough that large ones need not wait: rows that
-/// wait are encoded when they are out of the cache, which cost a third of a metric request.
+/// wait are encoded when they are out of the cache, which made metrics a quarter dearer.
 const UNDER_WAY_MAX: usize = 8;
 
 /// Rows of a batch, and bytes of the requests in it, unless a single one has more.
