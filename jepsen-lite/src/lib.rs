@@ -1,7 +1,10 @@
 //! Fault injection for oteld: workloads whose items verify themselves, faults, histories, and checkers, one file a
 //! promise.
 
+pub mod timeline;
 pub mod workload;
+pub mod nemesis;
 pub mod history;
 pub mod sim;
+pub mod coverage;
 pub mod checker;

@@ -1,6 +1,8 @@
 //! What the clients write: every item's contents are computable from (run, writer, sequence), so that any item that
 //! is read verifies itself.
 
+pub mod item;
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

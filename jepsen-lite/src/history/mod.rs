@@ -1,5 +1,7 @@
 //! What happened, as the clients saw it: the only thing that checkers look at.
 
+pub mod event;
+
 use std::collections::BTreeMap;
 
 use crate::workload::{Item, Signal};

@@ -1,0 +1,3 @@
+//! Faults: which kinds there are, and which strike when.
+
+pub mod fault;
