@@ -12,8 +12,12 @@
 //! directory's unsynced changes, to the file system early, as write-back does: so a kill leaves torn tails too. A
 //! failed sync loses its pages: they can still be read, and a later successful sync does not make them durable.
 //!
+//! On a quick disk little is unsynced at any moment, and a kill at random finds it seldom: make syncs slow (the wait comes
+//! before the bytes move), or let the process kill itself at a point ([`FaultyDisk::crash_at`]), and look at
+//! [`FaultyDisk::unsynced`].
+//!
 //! Not covered: what does not go through [`Disk`]. That is sled's files (the Raft log of the metadata), which a kill
-//! leaves as the kernel has them; directories and lock files, which are real at once, as in the simulation; and with
+//! leaves as the kernel has them; directories (made and renamed) and lock files, which are real at once; and with
 //! power loss switched off, a failed sync, whose bytes the kernel keeps and writes back all the same.
 //!
 //! Linux only, on a file system with `O_TMPFILE` (ext4, xfs, btrfs, tmpfs) and a mounted `/proc`.

@@ -143,6 +143,11 @@ impl Names {
         if parent(from) != parent(to) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a rename stays in its directory"));
         }
+        if self.changed(from).is_none() && from.is_dir() {
+            // Real at once, as all of directories is; not before what was changed earlier, though.
+            self.apply_first(parent(from), usize::MAX)?;
+            return fs::rename(from, to).map(|()| None);
+        }
         let node = self.find(from)?;
         let replaced = if self.exists(to)? { Some(self.find(to)?) } else { None };
         let change = Change::Rename { from: from.to_owned(), to: to.to_owned() };

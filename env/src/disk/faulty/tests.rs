@@ -125,6 +125,18 @@ fn an_unsynced_rename_over_a_file_leaves_the_old_one() {
 }
 
 #[test]
+fn a_directory_is_renamed_at_once_and_after_the_changes_before() {
+    let (dir, disk, path) = durable_file(b"old");
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    disk.create_dir_all(&old).unwrap();
+    disk.remove_file(&path).unwrap();
+    disk.rename(&old, &new).unwrap();
+    assert!(disk.exists(&new).unwrap() && !disk.exists(&old).unwrap());
+    assert_eq!(after_a_kill(disk, &path), None);
+    assert!(RealDisk::new().exists(&new).unwrap());
+}
+
+#[test]
 fn a_replacement_is_durable_and_a_name_made_removed_and_made_again_is_the_last_file() {
     let (dir, disk, path) = durable_file(b"old");
     disk.replace(&path, b"new").unwrap();
