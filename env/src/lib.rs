@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod faults;
 pub mod net;
 pub mod random;
 pub mod tasks;
@@ -14,7 +15,7 @@ pub mod tasks;
 use std::sync::Arc;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, RealDisk, SimDisk};
+pub use disk::{Disk, DiskFile, FaultyDisk, RealDisk, SimDisk};
 pub use net::{Conn, Listener, Net};
 pub use random::Random;
 pub use tasks::Tasks;

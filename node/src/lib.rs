@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod dev;
+pub mod faults;
 pub mod server;
 pub mod telemetry;
 pub mod tenancy;

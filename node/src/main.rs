@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use oteld::config;
 use oteld::dev::{self, DevOptions};
+use oteld::faults::Faults;
 use oteld::server::Node;
 use oteld::telemetry;
 use oteld_env::Env;
@@ -45,6 +46,9 @@ struct RunOptions {
     /// Set one key, over file and environment; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
+    /// For fault tests only: lets a test hurt this process as FILE says; never in production
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -86,11 +90,15 @@ fn fail(error: &str) -> ExitCode {
 }
 
 async fn run(options: RunOptions) -> Result<(), String> {
-    let env = Env::real();
+    let faults = options.faults.as_deref().map(Faults::from_file).transpose()?;
+    let env = faults.as_ref().map_or_else(Env::real, Faults::env);
     let environment: BTreeMap<String, String> = std::env::vars().collect();
     let config = config::load(&*env.disk, options.config.as_deref(), environment, options.set)
         .map_err(|error| error.to_string())?;
     let telemetry = telemetry::start(&config.telemetry, &config.node.name, "info")?;
+    if let Some(faults) = &faults {
+        faults.listen().await?;
+    }
     loop {
         let node = Node::start(env.clone(), config.clone()).await.map_err(|error| error.to_string())?;
         telemetry.observe(&node);

@@ -117,6 +117,7 @@ impl Engine {
         // No window may be loaded from the segments of before: its unflushed ids are forgotten with this flush.
         // Held by the commit itself, which goes on when the caller goes away.
         let loading = self.loading.clone().lock_owned().await;
+        self.env.disk.reach("flush.before_commit");
         self.commit(
             move |manifest| {
                 manifest.next_segment =
@@ -141,7 +142,9 @@ impl Engine {
             },
         )
         .await
-        .map(drop)
+        .map(drop)?;
+        self.env.disk.reach("flush.after_commit");
+        Ok(())
     }
 
     /// Removes WAL files that are flushed and not kept for peers.
@@ -204,6 +207,7 @@ fn write_segments(
         engine.is_not_closed()?;
         let ids = ids_of(&parts);
         if let Some(segment) = write_segment(engine, signal, window, &parts, floors, &ids)? {
+            engine.env.disk.reach("flush.segment_written");
             written.push(segment);
         }
     }

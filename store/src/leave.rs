@@ -86,6 +86,7 @@ impl Leaving<'_> {
         let left: BTreeMap<Shard, u64> = shards.iter().map(|shard| (*shard, below)).collect();
         let published = left.clone();
         let gone = shards.clone();
+        self.engine.env.disk.reach("leave.before_commit");
         self.engine
             .commit(
                 move |manifest| {
@@ -109,6 +110,7 @@ impl Leaving<'_> {
                 },
             )
             .await?;
+        self.engine.env.disk.reach("leave.after_commit");
         self.engine.wake_compaction.notify_one();
         Ok(())
     }

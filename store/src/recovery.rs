@@ -91,7 +91,9 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
     next.next_segment = next.next_segment.max(first_free);
     next.cursors = rebuild.cursors.clone();
     next.wal_end = wal.end();
+    disk.reach("boot.before_commit");
     manifest.commit(next.clone()).map_err(OpenError::io("cannot write the manifest"))?;
+    disk.reach("boot.recorded");
     rebuild.tail.start_file(wal.current(0));
     rebuild.tail.raise_start(next.log_start);
     let state = State {

@@ -202,6 +202,8 @@ impl Store {
             }
         }
         let published = raised.clone();
+        let disk = &self.engine().env.disk;
+        disk.reach("entry.before_commit");
         self.engine()
             .commit(
                 move |manifest| {
@@ -221,7 +223,9 @@ impl Store {
                     }
                 },
             )
-            .await
+            .await?;
+        disk.reach("entry.after_commit");
+        Ok(())
     }
 
     /// Raises one fence, see [`Store::raise_entries`].

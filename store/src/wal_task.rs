@@ -111,10 +111,19 @@ async fn write(engine: &Arc<Engine>, wal: &mut Option<WalWriter>, group: Group) 
     if let Err(error) = engine.refuses() {
         return refuse(group, &error);
     }
+    let has_cursors = !group.cursors.is_empty();
+    if has_cursors {
+        engine.env.disk.reach("cursor.before_write");
+    }
     let records = group.records();
     let starts = with_wal(engine, wal, move |wal| wal.write(&records)).await;
     match starts {
-        Ok(starts) => publish(engine, wal, group, &starts),
+        Ok(starts) => {
+            if has_cursors {
+                engine.env.disk.reach("cursor.written");
+            }
+            publish(engine, wal, group, &starts);
+        }
         Err(WriteFailure::Full(reason)) => {
             {
                 let mut state = engine.state.lock();
@@ -248,6 +257,7 @@ async fn install(
         let wal = wal.as_ref().expect("with_wal() gave it back");
         (wal.current(n), wal.end())
     };
+    engine.env.disk.reach("install.before_commit");
     let committed = engine.commit(
         move |manifest| {
             for meta in metas {
@@ -275,6 +285,7 @@ async fn install(
         engine.state.lock().fail(&format!("segments of a peer could not be installed: {error}"));
         return Err(error);
     }
+    engine.env.disk.reach("install.after_commit");
     engine.position.send_replace(start);
     Ok(start)
 }

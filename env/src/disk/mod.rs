@@ -4,6 +4,8 @@
 //! removed name is durable after [`Disk::sync_dir`] of its directory. Whatever was not synced may be lost, in
 //! part or whole, by a crash.
 
+mod faulty;
+mod points;
 mod real;
 mod sim;
 
@@ -11,13 +13,15 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use faulty::{FaultyDisk, Unsynced};
+pub use points::POINTS;
 pub use real::RealDisk;
-pub use sim::{Fault, On, SimDisk};
+pub use sim::{Amount, Fault, Lost, On, SimDisk};
 
 /// Extension of a file that is to replace another.
 const TEMPORARY: &str = "tmp";
 
-/// A file system. One real implementation, one simulated.
+/// A file system: the machine's, the machine's with faults, or a simulated one.
 pub trait Disk: Send + Sync + Debug {
     /// Makes the directory and those above it.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
@@ -40,6 +44,9 @@ pub trait Disk: Send + Sync + Debug {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
     /// Bytes that can still be written on the file system that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Says that the work of the caller is at one of [`POINTS`]; a disk with faults may lose power there.
+    fn reach(&self, _point: &'static str) {}
 
     /// The whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -64,12 +71,14 @@ pub trait Disk: Send + Sync + Debug {
         let written = file
             .write_all_at(0, bytes)
             .and_then(|()| file.sync_data())
+            .inspect(|_| self.reach("replace.written"))
             .and_then(|()| self.rename(&temporary, path));
         if let Err(error) = written {
             // On a full disk the space is needed; what cannot be removed now is found by the next attempt.
             let _ = self.remove_file(&temporary);
             return Err(error);
         }
+        self.reach("replace.renamed");
         self.sync_dir(dir)
     }
 

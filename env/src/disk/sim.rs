@@ -5,10 +5,13 @@
 //! and a list of creates, renames and removals since its last sync. [`SimDisk::crash`] keeps any subset of the
 //! unsynced writes of a file (each possibly cut at a sector) and any prefix of the unsynced changes of a
 //! directory, then forgets the rest. Handles and locks from before a crash are dead.
+//!
+//! There is no slow disk here: work on it runs where it is called and blocks the one thread, whose time stands still.
 
 mod content;
 mod faults;
 mod crash;
+mod points;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,9 +20,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::points::Reached;
 use super::{Disk, DiskFile};
 use crate::Random;
 use content::Content;
+pub use crash::{Amount, Lost};
 pub use faults::{Fault, On};
 use faults::{Injected, error_of};
 
@@ -40,6 +45,8 @@ struct Inner {
     faults: Vec<Injected>,
     powerless: bool,
     changes: u64,
+    points: Reached,
+    lost: Lost,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +107,8 @@ impl SimDisk {
             faults: Vec::new(),
             powerless: false,
             changes: 0,
+            points: Reached::default(),
+            lost: Lost::default(),
         })))
     }
 
@@ -114,7 +123,7 @@ impl SimDisk {
         self.0.lock().faults.push(Injected { on, after, fault });
     }
 
-    /// Forgets injected faults that did not strike yet.
+    /// Forgets injected faults that did not strike yet; armed points stay.
     pub fn clear_faults(&self) {
         self.0.lock().faults.clear();
     }
@@ -278,6 +287,10 @@ impl Disk for SimDisk {
         let inner = self.0.lock();
         inner.check_power()?;
         Ok(inner.capacity_bytes.saturating_sub(inner.used_bytes()))
+    }
+
+    fn reach(&self, point: &'static str) {
+        self.0.lock().reach(point);
     }
 }
 

@@ -6,6 +6,7 @@
 mod dev;
 mod faults;
 mod moves;
+mod power;
 mod restart;
 mod retries;
 mod signals;

@@ -83,10 +83,13 @@ impl Engine {
         let output = self.env.tasks.blocking(write).await?;
         let removed: BTreeSet<u64> = inputs.iter().map(|segment| segment.meta.id).collect();
         let added: Vec<SegmentMeta> = output.iter().map(|segment| segment.meta.clone()).collect();
+        self.env.disk.reach("compaction.before_commit");
         self.commit_segments(removed, added, output.into_iter().collect(), |state| {
             state.counters.compactions += 1;
         })
-        .await
+        .await?;
+        self.env.disk.reach("compaction.after_commit");
+        Ok(())
     }
 
     /// Exchanges segments in the manifest, then in the published state.

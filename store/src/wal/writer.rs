@@ -180,6 +180,7 @@ impl WalWriter {
         };
         let (file, file_len) =
             create().map_err(|error| self.failure(&format!("cannot start WAL file {seq}"), &error))?;
+        self.disk.reach("wal.file_created");
         sync_file(&*self.disk, &self.options, &*file)
             .map_err(|error| WriteFailure::Failed(format!("cannot sync WAL file {seq}: {error}")))?;
         self.file = file;
@@ -237,10 +238,13 @@ impl WalWriter {
             self.abandoned = true;
             return Err(self.failure("cannot write to the WAL", &error));
         }
+        self.disk.reach("wal.group_written");
         self.file.sync_data().map_err(|error| {
             self.abandoned = true;
             WriteFailure::Failed(format!("cannot sync the WAL: {error}"))
-        })
+        })?;
+        self.disk.reach("wal.group_synced");
+        Ok(())
     }
 
     fn failure(&self, what: &str, error: &io::Error) -> WriteFailure {

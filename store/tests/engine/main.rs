@@ -9,6 +9,7 @@ mod appends;
 mod damage;
 mod histories;
 mod leave;
+mod points;
 mod races;
 mod scans;
 mod snapshots;

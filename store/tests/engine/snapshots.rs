@@ -21,6 +21,12 @@ pub(crate) struct CaughtUp {
     covered: Prefix,
 }
 
+impl CaughtUp {
+    pub(crate) fn installed(&self) -> Option<Position> {
+        self.installed
+    }
+}
+
 /// One catch-up of `to` from `from`, as a node does it over the network.
 pub(crate) async fn catch_up(
     from: &Store,

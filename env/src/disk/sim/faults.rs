@@ -2,6 +2,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::Inner;
 
 /// What an operation may be made to do instead of its work.
@@ -16,8 +18,9 @@ pub enum Fault {
     PowerLoss,
 }
 
-/// Which operations [`SimDisk::inject`](super::SimDisk::inject) counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which operations an injected fault counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum On {
     /// Creates, writes, length changes, renames, removals and syncs of files and directories.
     AnyChange,
