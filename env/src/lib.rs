@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod mutant;
 pub mod net;
 pub mod random;
 pub mod tasks;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, RealDisk, SimDisk};
+pub use mutant::mutant;
 pub use net::{Conn, Listener, Net};
 pub use random::Random;
 pub use tasks::Tasks;

@@ -70,6 +70,9 @@ pub trait Disk: Send + Sync + Debug {
             let _ = self.remove_file(&temporary);
             return Err(error);
         }
+        if crate::mutant("no-dir-sync-after-rename") {
+            return Ok(());
+        }
         self.sync_dir(dir)
     }
 
