@@ -77,7 +77,10 @@ impl Quorum<'_> {
     /// Whether `stores` hold a majority of the old set and, in a joint epoch, a majority of the new set too.
     pub fn is_reached(&self, stores: &BTreeSet<ReplicaId>) -> bool {
         majority(&self.0.old, |replica| stores.contains(&replica))
-            && self.0.new.as_ref().is_none_or(|new| majority(new, |replica| stores.contains(&replica)))
+            && self.0.new.as_ref().is_none_or(|new| {
+                majority(new, |replica| stores.contains(&replica))
+                    || oteld_env::mutant("joint-quorum-of-the-old-set")
+            })
     }
 
     /// Whether a quorum can still be reached when the stores in `failed` never answer.
@@ -141,7 +144,11 @@ impl Tally {
     /// has its quorum.
     pub fn acknowledge(&mut self, epoch: Epoch, replica: ReplicaId) -> bool {
         if epoch == self.entry.epoch && self.entry.has(replica) {
-            self.acknowledged.insert(replica);
+            let is_new = self.acknowledged.insert(replica);
+            if !is_new && oteld_env::mutant("same-replica-counted-twice") {
+                let others = self.entry.members().into_iter().map(|member| member.replica);
+                self.acknowledged.extend(others.filter(|other| *other != replica).take(1));
+            }
         }
         self.is_complete()
     }
@@ -149,6 +156,7 @@ impl Tally {
     /// Whether a quorum has acknowledged.
     pub fn is_complete(&self) -> bool {
         self.entry.quorum().is_reached(&self.acknowledged)
+            || !self.acknowledged.is_empty() && oteld_env::mutant("quorum-of-one")
     }
 
     /// Takes a newer entry and forgets what was counted; false when `entry` is not newer.
@@ -157,7 +165,9 @@ impl Tally {
             return false;
         }
         self.entry = entry.clone();
-        self.acknowledged.clear();
+        if self.acknowledged.is_empty() || !oteld_env::mutant("epochs-mixed") {
+            self.acknowledged.clear();
+        }
         true
     }
 }

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod disk;
 pub mod faults;
+pub mod mutant;
 pub mod net;
 pub mod random;
 pub mod tasks;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, FaultyDisk, RealDisk, SimDisk};
+pub use mutant::mutant;
 pub use net::{Conn, Listener, Net};
 pub use random::Random;
 pub use tasks::Tasks;

@@ -11,6 +11,7 @@ use oteld::faults::Faults;
 use oteld::server::Node;
 use oteld::telemetry;
 use oteld_env::Env;
+use oteld_env::mutant::{self, Mutant};
 
 const EXAMPLES: &str = "Examples:
   oteld dev                                  a whole cluster in this process, data in ./oteld-data
@@ -67,6 +68,10 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(feature = "mutants")]
+    if let Err(error) = select_mutant() {
+        return fail(&error);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
@@ -84,6 +89,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Plants the bug that the environment names, if it does.
+#[cfg(feature = "mutants")]
+fn select_mutant() -> Result<(), String> {
+    match std::env::var("OTELD_MUTANT") {
+        Ok(name) => mutant::select(&name).map_err(|error| format!("OTELD_MUTANT: {error}")),
+        Err(_) => Ok(()),
+    }
+}
+
 fn fail(error: &str) -> ExitCode {
     eprintln!("oteld: {error}");
     ExitCode::FAILURE
@@ -96,6 +110,13 @@ async fn run(options: RunOptions) -> Result<(), String> {
     let config = config::load(&*env.disk, options.config.as_deref(), environment, options.set)
         .map_err(|error| error.to_string())?;
     let telemetry = telemetry::start(&config.telemetry, &config.node.name, "info")?;
+    if let Some(Mutant { name, what, .. }) = mutant::selected() {
+        tracing::error!(
+            mutant = name,
+            what,
+            "THIS NODE HAS A PLANTED BUG AND BREAKS ITS PROMISES: for fault tests only"
+        );
+    }
     if let Some(faults) = &faults {
         faults.listen().await?;
     }

@@ -188,6 +188,23 @@ fn no_module_is_a_drawer() {
     fail_with("name a module after what it decides", &findings);
 }
 
+/// The mutants that a file asks for.
+fn mutants_planted_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split("mutant(\"").skip(1).filter_map(|rest| rest.split('"').next())
+}
+
+#[test]
+fn every_mutant_of_the_table_is_planted_and_no_other() {
+    let named: BTreeSet<String> =
+        oteld_env::mutant::ALL.iter().map(|mutant| mutant.name.to_owned()).collect();
+    let files = rust_files().into_iter().filter(|file| !file.ends_with("tidy.rs"));
+    let texts: Vec<String> = files.map(|file| read(&root().join(file))).collect();
+    let planted: BTreeSet<String> =
+        texts.iter().flat_map(|text| mutants_planted_in(text)).map(str::to_owned).collect();
+    let findings: Vec<String> = named.symmetric_difference(&planted).cloned().collect();
+    fail_with("in the table and nowhere planted, or the other way round", &findings);
+}
+
 /// Paths in backticks: `node/src/write/`, `cluster.yml`, `docker/smoke.sh`.
 fn paths_named_in(document: &str) -> Vec<String> {
     const ENDINGS: &[&str] = &[".rs", ".md", ".toml", ".yml", ".yaml", ".sh", ".proto", "/"];

@@ -179,6 +179,9 @@ impl Engine {
             match state.ids.check(&id, origin) {
                 Check::Applied => answers[place] = Some(Appended::Duplicate),
                 Check::Conflict => answers[place] = Some(Appended::Conflict),
+                Check::Wait(_) if oteld_env::mutant("duplicate-acknowledged-early") => {
+                    answers[place] = Some(Appended::Duplicate);
+                }
                 Check::Wait(outcome) => round.waiting.push((place, outcome)),
                 Check::NotLoaded => round.not_loaded.push((place, id.signal, id.window)),
                 Check::New => {

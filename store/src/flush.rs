@@ -112,7 +112,7 @@ impl Engine {
         written: Vec<Arc<OpenSegment>>,
     ) -> Result<(), StoreError> {
         let metas: Vec<SegmentMeta> = written.iter().map(|segment| segment.meta.clone()).collect();
-        let wal_floor = frozen.wal_floor;
+        let wal_floor = frozen.wal_floor + u64::from(oteld_env::mutant("wal-released-before-flush"));
         let ids_max = self.options.ids_max;
         // No window may be loaded from the segments of before: its unflushed ids are forgotten with this flush.
         // Held by the commit itself, which goes on when the caller goes away.
@@ -184,6 +184,9 @@ impl Engine {
 
     /// Makes the names of new segments durable.
     pub(crate) fn sync_segments_dir(&self) -> Result<(), StoreError> {
+        if oteld_env::mutant("no-dir-sync-of-segments") {
+            return Ok(());
+        }
         self.env.disk.sync_dir(&segments_dir(&self.options)).map_err(|error| StoreError::Io {
             what: "sync the directory of segments".to_owned(),
             reason: error.to_string(),

@@ -76,6 +76,10 @@ pub(crate) fn recover(env: &Env, options: &StoreOptions) -> Result<Recovered, Op
         counter: current.last_boot().map_or(0, |boot| boot.counter) + 1,
         nonce: env.random.next_u64(),
     };
+    let boot = match current.last_boot() {
+        Some(last) if oteld_env::mutant("boot-not-advanced") => last,
+        _ => boot,
+    };
     let wal_options = WalOptions {
         dir: wal_dir(options),
         replica: current.replica,
@@ -304,7 +308,7 @@ impl Rebuild {
         for part in &accepted {
             let id = MemPart { batch: batch.clone(), index: *part }.id();
             self.tail.push(NewEntry { id, batch_offset, batch_len, part: *part as u32 });
-            if !self.flushed {
+            if !self.flushed && !oteld_env::mutant("ids-forgotten-at-restart") {
                 self.ids.apply(&id);
             }
         }

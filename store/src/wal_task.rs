@@ -252,6 +252,7 @@ async fn install(
         }
     };
     let start = Position { boot: engine.boot.counter, n };
+    let is_announced = !oteld_env::mutant("installed-rows-not-announced");
     let metas: Vec<SegmentMeta> = segments.iter().map(|segment| segment.meta.clone()).collect();
     let (file, wal_end) = {
         let wal = wal.as_ref().expect("with_wal() gave it back");
@@ -264,7 +265,9 @@ async fn install(
                 manifest.next_segment = manifest.next_segment.max(meta.id + 1);
                 manifest.segments.push(meta);
             }
-            manifest.log_start = start;
+            if is_announced {
+                manifest.log_start = start;
+            }
             true
         },
         move |state| {
@@ -274,7 +277,9 @@ async fn install(
                 state.ids.extend_loaded(signal, window, &ids);
             }
             state.tail.start_file(file);
-            state.tail.raise_start(start);
+            if is_announced {
+                state.tail.raise_start(start);
+            }
             state.position = start;
             state.wal_end = wal_end;
         },

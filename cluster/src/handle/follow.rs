@@ -187,6 +187,9 @@ pub(super) async fn heartbeat(inner: Arc<Inner>) {
             });
             if let Err(error) = ask.await {
                 tracing::debug!(%error, "no heartbeat");
+                if oteld_env::mutant("map-dropped-without-a-leader") {
+                    inner.state.send_replace(Arc::default());
+                }
             }
         }
         tokio::time::sleep(HEARTBEAT).await;

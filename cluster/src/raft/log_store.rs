@@ -134,6 +134,9 @@ impl RaftLogStorage<Types> for LogStore {
         let (vote, promise) = (*vote, self.promise.clone());
         self.blocking(ErrorVerb::Write, ErrorSubject::Vote, move |backend| {
             backend.write(vec![Change::Set(VOTE, pack(&vote))])?;
+            if oteld_env::mutant("vote-not-persisted") {
+                return Ok(());
+            }
             let last = last_log_id(backend)?;
             backend.sync()?;
             Ok(promise.keep(vote, last)?)
@@ -168,6 +171,9 @@ impl RaftLogStorage<Types> for LogStore {
             entries.into_iter().map(|entry| Change::Put(entry.get_log_id().index, pack(&entry))).collect();
         self.blocking(ErrorVerb::Write, ErrorSubject::Logs, move |backend| {
             backend.write(changes)?;
+            if oteld_env::mutant("raft-append-not-durable") {
+                return Ok(());
+            }
             backend.sync()
         })
         .await?;

@@ -79,6 +79,9 @@ pub trait Disk: Send + Sync + Debug {
             return Err(error);
         }
         self.reach("replace.renamed");
+        if crate::mutant("no-dir-sync-after-rename") {
+            return Ok(());
+        }
         self.sync_dir(dir)
     }
 

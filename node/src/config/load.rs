@@ -11,7 +11,12 @@ use thiserror::Error;
 use super::Config;
 
 /// Variables that start with `OTELD_` and are not configuration.
-const OTHER_VARIABLES: &[&str] = &["OTELD_LOG", "OTELD_HEALTH_ENDPOINT"];
+const OTHER_VARIABLES: &[&str] = &[
+    "OTELD_LOG",
+    "OTELD_HEALTH_ENDPOINT",
+    #[cfg(feature = "mutants")]
+    "OTELD_MUTANT",
+];
 
 #[derive(Debug, Error)]
 pub enum ConfigError {

@@ -184,6 +184,9 @@ impl FanOut {
             let count = missing.len();
             answer.incomplete.push(format!("{count} of {total} shards could not be reached: {failures}"));
         }
+        if oteld_env::mutant("partial-flag-swallowed") {
+            answer.incomplete.clear();
+        }
         Ok(())
     }
 
@@ -281,6 +284,9 @@ impl Ask for FanOut {
                             pending.shards.remove(shard);
                         });
                         part.add_to(&mut answer);
+                    }
+                    Err(LeafError::Failed(_)) if oteld_env::mutant("failed-leaf-counted-as-empty") => {
+                        pending.shards.retain(|shard| !shards.iter().any(|(answered, _)| answered == shard));
                     }
                     Err(error) => self.learn(member, &shards, error, &mut pending)?,
                 }

@@ -104,6 +104,9 @@ impl CatchUp<'_, '_> {
                 lacking.push(offer.clone());
             }
         }
+        if !lacking.is_empty() && oteld_env::mutant("snapshot-segment-skipped") {
+            lacking.pop();
+        }
         let total = lacking.iter().map(|offer| offer.info.bytes).sum();
         let caught_up = CaughtUp { segments: lacking.len() as u64, bytes: total };
         if !lacking.is_empty() {

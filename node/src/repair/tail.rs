@@ -86,6 +86,10 @@ impl Tail<'_> {
         if !lacking.is_empty() {
             debug!(peer = %self.peer, parts = lacking.len(), "pulling what this replica lacks");
         }
+        let covered = reply.covered.map(from_wire).unwrap_or(after);
+        if !lacking.is_empty() && oteld_env::mutant("cursor-before-pull") {
+            self.advance(covered).await?;
+        }
         let mut came = BTreeSet::new();
         for entries in lacking.chunks(FETCH_MAX) {
             self.fetch(entries, &mut came).await?;
@@ -98,7 +102,6 @@ impl Tail<'_> {
         if parts > 0 {
             return Err(TailError::NotAll { parts });
         }
-        let covered = reply.covered.map(from_wire).unwrap_or(after);
         if !after.covers(&covered) {
             self.advance(covered).await?;
         }

@@ -34,7 +34,8 @@ fn keyed(rows: Rows) -> Vec<(RowKey, SegmentRow)> {
 
 /// Of two rows with one key, the one that stays.
 fn greatest(one: SegmentRow, other: SegmentRow) -> SegmentRow {
-    if value_bytes(row_ref(&other)) > value_bytes(row_ref(&one)) { other } else { one }
+    let (kept, new) = (value_bytes(row_ref(&one)), value_bytes(row_ref(&other)));
+    if new > kept || new != kept && oteld_env::mutant("equal-keys-by-arrival") { other } else { one }
 }
 
 /// Rows of one shard and tenant in any order, to be put in order.
@@ -184,7 +185,10 @@ fn sources<'a>(
     for segment in inputs.iter().filter(|segment| target.takes(segment, shard)) {
         let group = segment.segment.groups().iter().find(|g| g.shard == shard && g.tenant == *tenant);
         if let Some(group) = group {
-            let pages = group.pages.clone();
+            let mut pages = group.pages.clone();
+            if oteld_env::mutant("merge-drops-last-block") {
+                pages.end -= 1;
+            }
             let mut source = Source { segment, pages, page: Vec::new().into_iter(), next: None };
             source.advance()?;
             sources.push(source);

@@ -84,6 +84,9 @@ impl Engine {
         let removed: BTreeSet<u64> = inputs.iter().map(|segment| segment.meta.id).collect();
         let added: Vec<SegmentMeta> = output.iter().map(|segment| segment.meta.clone()).collect();
         self.env.disk.reach("compaction.before_commit");
+        if oteld_env::mutant("merge-inputs-deleted-early") {
+            inputs.iter().for_each(|segment| drop(self.env.disk.remove_file(segment.path())));
+        }
         self.commit_segments(removed, added, output.into_iter().collect(), |state| {
             state.counters.compactions += 1;
         })

@@ -29,7 +29,8 @@ pub struct Pin {
 
 impl Pin {
     pub(crate) fn new(state: &State) -> Self {
-        let frozen = state.frozen.iter().flat_map(|frozen| frozen.memtable.pin());
+        let frozen = state.frozen.iter().filter(|_| !oteld_env::mutant("frozen-memtable-not-scanned"));
+        let frozen = frozen.flat_map(|frozen| frozen.memtable.pin());
         Pin {
             buckets: frozen.chain(state.memtable.pin()).collect(),
             segments: state.segments.clone(),

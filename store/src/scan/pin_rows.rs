@@ -5,6 +5,8 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::{Order, SeriesPoints};
 use crate::canonical::value_bytes;
 use crate::model::{LogRow, MetricRow, RequestId, Rows, Series, SeriesId, SpanRow};
@@ -54,7 +56,10 @@ impl LogSet {
 
     pub(super) fn add(&mut self, row: LogRow) {
         let rank = rank(self.order, row.record.effective_time_unix_nano());
-        let key = (rank, row.request, row.ordinal);
+        let key = match oteld_env::mutant("equal-logs-merged") {
+            true => (rank, RequestId(xxh3_128(&value_bytes(&row))), 0),
+            false => (rank, row.request, row.ordinal),
+        };
         keep_greatest(self.rows.entry(key), row, |row| value_bytes(row));
     }
 
@@ -104,7 +109,8 @@ fn keep_greatest<K: Ord, R>(entry: Entry<'_, K, R>, row: R, value: impl Fn(&R) -
             entry.insert(row);
         }
         Entry::Occupied(mut entry) => {
-            if value(&row) > value(entry.get()) {
+            let (kept, new) = (value(entry.get()), value(&row));
+            if new > kept || new != kept && oteld_env::mutant("equal-keys-by-arrival") {
                 entry.insert(row);
             }
         }

@@ -239,7 +239,14 @@ impl WalWriter {
             return Err(self.failure("cannot write to the WAL", &error));
         }
         self.disk.reach("wal.group_written");
-        self.file.sync_data().map_err(|error| {
+        if oteld_env::mutant("ack-before-fsync") {
+            return Ok(());
+        }
+        let mut synced = self.file.sync_data();
+        if synced.is_err() && oteld_env::mutant("failed-fsync-retried") {
+            synced = self.file.sync_data();
+        }
+        synced.map_err(|error| {
             self.abandoned = true;
             WriteFailure::Failed(format!("cannot sync the WAL: {error}"))
         })?;
@@ -278,6 +285,9 @@ fn create_file(
 /// Makes a new file and its name durable.
 fn sync_file(disk: &dyn Disk, options: &WalOptions, file: &dyn DiskFile) -> io::Result<()> {
     file.sync_data()?;
+    if oteld_env::mutant("no-dir-sync-of-wal") {
+        return Ok(());
+    }
     disk.sync_dir(&options.dir)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oteld_cluster::shard_map::{Entry, Member};
 use oteld_store::model::Shard;
 use oteld_store::{Store, StoreError};
 use tokio::time::sleep;
@@ -46,6 +47,11 @@ async fn leave(store: &Store, fence: &Fence) -> Result<(), StoreError> {
 /// Shards with rows here whose durable entry is without this store. A joint entry names those who are to leave too,
 /// so that one without it is of epoch e + 2 or later: the others hold all that counts.
 fn left(store: &Store, fence: &Fence) -> BTreeSet<Shard> {
-    let without_me = |shard: &Shard| fence.entry(*shard).is_some_and(|entry| !entry.has(fence.me()));
+    let is_leaving = |entry: &Entry| {
+        let stays = |new: &Vec<Member>| new.iter().any(|member| member.replica == fence.me());
+        entry.new.as_ref().is_some_and(|new| !stays(new)) && oteld_env::mutant("leaver-deletes-early")
+    };
+    let without_me =
+        |shard: &Shard| fence.entry(*shard).is_some_and(|entry| !entry.has(fence.me()) || is_leaving(&entry));
     store.held_shards().into_iter().filter(without_me).collect()
 }

@@ -69,6 +69,7 @@ pub fn holds_fenced(
     covers: impl Fn(ReplicaId, &Position) -> bool,
 ) -> bool {
     majority(&entry.old, |replica| positions.get(&replica).is_some_and(|position| covers(replica, position)))
+        || oteld_env::mutant("moved-before-catch-up")
 }
 
 fn positions(moving: &Move) -> Positions {

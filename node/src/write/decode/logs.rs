@@ -18,6 +18,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, mut reader: Reader<'_>) -> Resul
         }
         decoder.resource_group(reader.message(key)?, |decoder, origin, items| {
             let stream = origin.stream();
+            if ordinal > 0 && oteld_env::mutant("ordinal-restarts-with-each-resource") {
+                ordinal = 0;
+            }
             for item in items {
                 let record = decoder.log_record(item)?;
                 if record.effective_time_unix_nano() == 0 {

@@ -19,7 +19,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use oteld_env::Tasks;
 use oteld_store::model::identity::{request_id_of, request_id_of_key};
-use oteld_store::model::{Rows, Signal, Tenant};
+use oteld_store::model::{RequestId, Rows, Signal, Tenant};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::body::Encoding;
@@ -146,6 +146,12 @@ impl Export {
         let id = match idempotency_key {
             Some(key) => request_id_of_key(&tenant, signal, &key),
             None => request_id_of(&tenant, signal, &message),
+        };
+        let id = match times {
+            Some(times) if oteld_env::mutant("retry-given-a-new-id") => {
+                RequestId(id.0 ^ u128::from(times.clock.now_unix_nanos()))
+            }
+            _ => id,
         };
         let decoded = match protocol {
             Protocol::Grpc | Protocol::HttpProtobuf => {
