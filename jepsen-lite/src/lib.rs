@@ -3,6 +3,7 @@
 
 pub mod timeline;
 pub mod workload;
+pub mod clients;
 pub mod nemesis;
 pub mod history;
 pub mod sim;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oteld_proto::meta::meta_client::MetaClient;
@@ -12,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{ConnectError, Status};
 
 use super::Inner;
-use crate::command::{Applied, Rejected};
+use crate::raft::{AppliedState, Written};
 use crate::state::ClusterState;
 
 /// Pause after a round in which nobody led.
@@ -132,7 +133,7 @@ impl Inner {
 }
 
 /// Whether the request certainly never left: there was no connection.
-fn was_not_sent(status: &Status) -> bool {
+pub(super) fn was_not_sent(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if error.is::<ConnectError>() {
@@ -144,15 +145,16 @@ fn was_not_sent(status: &Status) -> bool {
 }
 
 /// Reads a member's answer to a command.
-pub(super) fn proposed(reply: ProposeReply) -> Result<Reply<Result<Applied, Rejected>>, Status> {
+pub(super) fn proposed(reply: ProposeReply) -> Result<Reply<Written>, Status> {
     let damaged =
         |error: rmp_serde::decode::Error| Status::internal(format!("the answer does not parse: {error}"));
+    let index = reply.log_index;
     Ok(match reply.outcome {
         Some(propose_reply::Outcome::Applied(bytes)) => {
-            Reply::Done(Ok(rmp_serde::from_slice(&bytes).map_err(damaged)?))
+            Reply::Done(Written { index, answer: Ok(rmp_serde::from_slice(&bytes).map_err(damaged)?) })
         }
         Some(propose_reply::Outcome::Rejected(bytes)) => {
-            Reply::Done(Err(rmp_serde::from_slice(&bytes).map_err(damaged)?))
+            Reply::Done(Written { index, answer: Err(rmp_serde::from_slice(&bytes).map_err(damaged)?) })
         }
         Some(propose_reply::Outcome::NotLeader(other)) => Reply::NotLeader(other.leader_address),
         Some(propose_reply::Outcome::Unknown(why)) => Reply::Unknown(why),
@@ -161,12 +163,13 @@ pub(super) fn proposed(reply: ProposeReply) -> Result<Reply<Result<Applied, Reje
 }
 
 /// Reads a member's answer to a read.
-pub(super) fn read(reply: ReadReply) -> Result<Reply<ClusterState>, Status> {
+pub(super) fn read(reply: ReadReply) -> Result<Reply<AppliedState>, Status> {
     Ok(match reply.outcome {
-        Some(read_reply::Outcome::State(bytes)) => Reply::Done(
-            ClusterState::decode(&bytes)
-                .map_err(|error| Status::internal(format!("the state does not parse: {error}")))?,
-        ),
+        Some(read_reply::Outcome::State(bytes)) => {
+            let state = ClusterState::decode(&bytes)
+                .map_err(|error| Status::internal(format!("the state does not parse: {error}")))?;
+            Reply::Done(AppliedState { index: reply.log_index, state: Arc::new(state) })
+        }
         Some(read_reply::Outcome::NotLeader(other)) => Reply::NotLeader(other.leader_address),
         Some(read_reply::Outcome::Unavailable(why)) => Reply::Unknown(why),
         None => Reply::Unknown("the answer is empty".to_owned()),

@@ -45,8 +45,8 @@ async fn step(inner: &Inner, member: &Member, retention: &mut RetentionWatch) ->
     let state = member.watch().borrow().clone();
     change_members(member, &state, timeout).await?;
     if let Some(command) = next_command(inner, member, &state).or_else(|| retention.next(inner, &state)) {
-        let answer = member.write(command, timeout).await?;
-        match answer {
+        let written = member.write(command, timeout).await?;
+        match written.answer {
             // A new leader looks at the state before it has applied all of the log, so it may repeat what was done.
             Err(Rejected::AlreadyPlaced | Rejected::AlreadyInitialised(_)) | Ok(_) => {}
             Err(rejected) => tracing::warn!(%rejected, "a step of the leader was refused"),
@@ -129,7 +129,7 @@ pub(super) async fn admit(
         return Ok(id);
     }
     let allocate = Command::AllocateMeta { name: name.clone(), incarnation };
-    let id = match member.write(allocate, timeout).await? {
+    let id = match member.write(allocate, timeout).await?.answer {
         Ok(Applied::Meta(id)) => id,
         Ok(other) => return Err(WriteError::Unknown(format!("an id was asked for, {other:?} came"))),
         Err(rejected) => return Err(WriteError::Unknown(rejected.to_string())),

@@ -3,6 +3,7 @@
 
 mod ask;
 mod bootstrap;
+pub mod client;
 mod directory;
 mod follow;
 mod lead;
@@ -29,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::command::{Applied, Command, Rejected};
 use crate::ids::{Incarnation, NodeId};
-use crate::raft::{Channels, MESSAGE_BYTES_MAX, Member, ReadError, WriteError};
+use crate::raft::{AppliedState, Channels, MESSAGE_BYTES_MAX, Member, ReadError, WriteError};
 use crate::state::ClusterState;
 use ask::AskError;
 use directory::Directory;
@@ -182,7 +183,7 @@ impl MetaHandle {
         let timeout = inner.options.timing.propose;
         if let Some(member) = inner.member() {
             match member.read(timeout).await {
-                Ok(state) => return Ok(state),
+                Ok(applied) => return Ok(applied.state),
                 Err(ReadError::NotLeader) => {}
                 Err(ReadError::Unavailable(why)) => tracing::debug!(why, "reads elsewhere"),
             }
@@ -190,7 +191,7 @@ impl MetaHandle {
         let ask = inner.ask_leader(timeout, true, |mut client| async move {
             ask::read(client.read(ReadRequest {}).await?.into_inner())
         });
-        let state = Arc::new(ask.await.map_err(|error| ReadStateError(error.to_string()))?);
+        let AppliedState { state, .. } = ask.await.map_err(|error| ReadStateError(error.to_string()))?;
         let known = inner.state.borrow().cluster;
         if known.is_some() && known != state.cluster {
             return Err(ReadStateError("the members belong to another cluster".to_owned()));
@@ -300,9 +301,9 @@ impl Inner {
         let timeout = self.options.timing.propose;
         if let Some(member) = self.member() {
             match member.write(command.clone(), timeout).await {
-                Ok(answer) => {
+                Ok(written) => {
                     self.publish(member.watch().borrow().clone());
-                    return Ok(answer?);
+                    return Ok(written.answer?);
                 }
                 Err(WriteError::NotLeader) => {}
                 Err(WriteError::Unknown(why)) => return Err(ProposeError::Unknown(why)),
@@ -315,7 +316,7 @@ impl Inner {
             async move { ask::proposed(client.propose(request).await?.into_inner()) }
         });
         match ask.await {
-            Ok(answer) => Ok(answer?),
+            Ok(written) => Ok(written.answer?),
             Err(AskError::NoLeader(why)) => Err(ProposeError::NoLeader(why)),
             Err(AskError::Unknown(why)) => Err(ProposeError::Unknown(why)),
         }

@@ -118,30 +118,42 @@ impl Meta for MetaService {
         let pack = |packed: Result<Vec<u8>, rmp_serde::encode::Error>| {
             packed.map(Bytes::from).map_err(|error| Status::internal(error.to_string()))
         };
+        let mut log_index = 0;
         let outcome = match self.member() {
             Err(not_leader) => propose_reply::Outcome::NotLeader(not_leader),
             Ok(member) => match member.write(command, self.inner.options.timing.propose).await {
-                Ok(Ok(applied)) => propose_reply::Outcome::Applied(pack(rmp_serde::to_vec_named(&applied))?),
-                Ok(Err(rejected)) => {
-                    propose_reply::Outcome::Rejected(pack(rmp_serde::to_vec_named(&rejected))?)
+                Ok(written) => {
+                    log_index = written.index;
+                    match written.answer {
+                        Ok(applied) => {
+                            propose_reply::Outcome::Applied(pack(rmp_serde::to_vec_named(&applied))?)
+                        }
+                        Err(rejected) => {
+                            propose_reply::Outcome::Rejected(pack(rmp_serde::to_vec_named(&rejected))?)
+                        }
+                    }
                 }
                 Err(WriteError::NotLeader) => propose_reply::Outcome::NotLeader(self.not_leader()),
                 Err(WriteError::Unknown(why)) => propose_reply::Outcome::Unknown(why),
             },
         };
-        Ok(Response::new(ProposeReply { outcome: Some(outcome) }))
+        Ok(Response::new(ProposeReply { outcome: Some(outcome), log_index }))
     }
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadReply>, Status> {
+        let mut log_index = 0;
         let outcome = match self.member() {
             Err(not_leader) => read_reply::Outcome::NotLeader(not_leader),
             Ok(member) => match member.read(self.inner.options.timing.propose).await {
-                Ok(state) => read_reply::Outcome::State(state.encode().into()),
+                Ok(applied) => {
+                    log_index = applied.index;
+                    read_reply::Outcome::State(applied.state.encode().into())
+                }
                 Err(ReadError::NotLeader) => read_reply::Outcome::NotLeader(self.not_leader()),
                 Err(ReadError::Unavailable(why)) => read_reply::Outcome::Unavailable(why),
             },
         };
-        Ok(Response::new(ReadReply { outcome: Some(outcome) }))
+        Ok(Response::new(ReadReply { outcome: Some(outcome), log_index }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchReply, Status>> + Send>>;

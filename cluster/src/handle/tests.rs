@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use super::client::{Answer, MetaClient};
 use super::*;
 use crate::ids::{ClusterId, MetaId, ReplicaId};
 use crate::state::{NodeState, Roles, Settings};
@@ -354,6 +355,72 @@ fn a_minority_answers_neither_reads_nor_commands() {
     assert!(matches!(answer, Err(ProposeError::Unknown(_) | ProposeError::NoLeader(_))), "{answer:?}");
     assert!(leader.run(leader.handle.read()).is_err());
     assert!(!leader.handle.state().shards.is_empty(), "the watched copy stays");
+}
+
+/// Asks every member in turn until one answers.
+async fn until_done<T>(places: &[Place], ask: impl AsyncFn(&str) -> Answer<T>) -> T {
+    loop {
+        for place in places {
+            if let Answer::Done(done) = ask(&place.address).await {
+                return done;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn log_indexes_grow_with_every_command_and_reads_are_not_below_them() {
+    let places = places();
+    let mut processes = start_all(&places);
+    let mut last = 0;
+    for round in 0..2 {
+        let value = |n: u32| Some(format!("{round}-{n}"));
+        processes[0].run(async {
+            let client = MetaClient::new(Env::real().net);
+            for n in 0..5 {
+                let expect = if n == 0 { (round > 0).then(|| "0-4".to_owned()) } else { value(n - 1) };
+                let set = Command::SetSetting { name: "x".into(), expect, to: value(n) };
+                let proposed = until_done(&places, async |at| client.propose(at, &set).await).await;
+                assert_eq!(proposed.answer, Ok(Applied::Done));
+                assert!(proposed.log_index > last, "{} after {last}", proposed.log_index);
+                last = proposed.log_index;
+                let stale = Command::SetSetting { name: "x".into(), expect: None, to: Some("y".into()) };
+                let refused = until_done(&places, async |at| client.propose(at, &stale).await).await;
+                let (what, actual) = ("x".to_owned(), value(n));
+                assert_eq!(refused.answer, Err(Rejected::Differs { what, actual: actual.clone() }));
+                assert!(refused.log_index > last, "refused at {} after {last}", refused.log_index);
+                last = refused.log_index;
+                let read = until_done(&places, async |at| client.read(at).await).await;
+                assert_eq!(read.state.options.get("x"), actual.as_ref());
+                assert!(read.log_index >= last, "read at {} after {last}", read.log_index);
+            }
+        });
+        if round == 0 {
+            drop(take_leader(&mut processes));
+        }
+    }
+}
+
+#[test]
+fn a_request_to_nobody_was_not_sent_and_one_to_a_follower_names_the_leader() {
+    let places = places();
+    let processes = start_all(&places);
+    let leader = processes[0].leader();
+    let address = |leads: bool| {
+        let place = places.iter().find(|place| (place.name == leader) == leads);
+        place.expect("there are both").address.as_str()
+    };
+    let nobody = place("nobody", true).address;
+    let set = Command::SetSetting { name: "x".into(), expect: None, to: Some("1".into()) };
+    processes[0].run(async {
+        let client = MetaClient::new(Env::real().net);
+        let sent = client.propose(&nobody, &set).await;
+        assert!(matches!(sent, Answer::NotSent(_)), "{sent:?}");
+        let hint = Answer::NotLeader(address(true).to_owned());
+        assert_eq!(client.propose(address(false), &set).await, hint);
+        assert!(matches!(client.read(address(false)).await, Answer::NotLeader(_)));
+    });
 }
 
 #[test]

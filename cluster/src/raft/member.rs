@@ -41,6 +41,22 @@ pub(crate) struct MemberOptions {
     pub(crate) promise: PathBuf,
 }
 
+/// A command that is in the log for good.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// Where.
+    pub(crate) index: u64,
+    pub(crate) answer: Result<Applied, Rejected>,
+}
+
+/// A state, and how much of the log it has applied.
+#[derive(Debug)]
+pub(crate) struct AppliedState {
+    /// Index of the last applied entry, whether it changed the state or not; 0 before the first one.
+    pub(crate) index: u64,
+    pub(crate) state: Arc<ClusterState>,
+}
+
 /// Why a command was not answered.
 #[derive(Debug, Error)]
 pub(crate) enum WriteError {
@@ -158,11 +174,7 @@ impl Member {
     }
 
     /// Commits a command and applies it.
-    pub(crate) async fn write(
-        &self,
-        command: Command,
-        timeout: Duration,
-    ) -> Result<Result<Applied, Rejected>, WriteError> {
+    pub(crate) async fn write(&self, command: Command, timeout: Duration) -> Result<Written, WriteError> {
         if !self.leads() {
             return Err(WriteError::NotLeader);
         }
@@ -177,14 +189,14 @@ impl Member {
             }
             Ok(Err(RaftError::APIError(error))) => Err(WriteError::Unknown(error.to_string())),
             Ok(Ok(written)) => match written.data {
-                Answer(Some(answer)) => Ok(answer),
+                Answer(Some(answer)) => Ok(Written { index: written.log_id.index, answer }),
                 Answer(None) => unreachable!("a command always has an answer"),
             },
         }
     }
 
     /// The state, not older than this call.
-    pub(crate) async fn read(&self, timeout: Duration) -> Result<Arc<ClusterState>, ReadError> {
+    pub(crate) async fn read(&self, timeout: Duration) -> Result<AppliedState, ReadError> {
         if !self.leads() {
             return Err(ReadError::NotLeader);
         }
@@ -192,7 +204,7 @@ impl Member {
             return Ok(self.state_machine.state());
         }
         match tokio::time::timeout(timeout, self.raft.ensure_linearizable()).await {
-            Ok(Ok(_)) => Ok(self.state_machine.state()),
+            Ok(Ok(_)) => Ok(self.state_machine.applied()),
             Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => Err(ReadError::NotLeader),
             Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
             Err(_) => Err(ReadError::Unavailable(format!("leadership not confirmed within {timeout:?}"))),

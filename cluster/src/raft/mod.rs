@@ -20,7 +20,9 @@ use crate::ids::MetaId;
 use crate::membership::MetaNode;
 
 pub use log_backend::{BackendError, Change, LogBackend};
-pub(crate) use member::{CallError, Member, MemberOptions, ReadError, StartError, WriteError};
+pub(crate) use member::{
+    AppliedState, CallError, Member, MemberOptions, ReadError, StartError, WriteError, Written,
+};
 pub(crate) use network::{Channels, MESSAGE_BYTES_MAX};
 pub(crate) use promise::PromiseFile;
 pub use simulated_log::SimulatedLog;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Answer, LogId, Types, pack};
+use super::{Answer, AppliedState, LogId, Types, pack};
 use crate::checked_file;
 use crate::ids::MetaId;
 use crate::membership::MetaNode;
@@ -89,8 +89,9 @@ impl StateMachine {
     }
 
     /// The state as of the last applied entry.
-    pub(crate) fn state(&self) -> Arc<ClusterState> {
-        self.applied.lock().state.clone()
+    pub(crate) fn applied(&self) -> AppliedState {
+        let applied = self.applied.lock();
+        AppliedState { index: applied.last.map_or(0, |last| last.index), state: applied.state.clone() }
     }
 
     async fn save(&self, saved: Saved) -> Result<(), StorageError<MetaId>> {

@@ -1,9 +1,13 @@
 //! Checkers: pure functions of a history, one file a promise of the design.
 
+pub mod linearizable;
+pub mod log_order;
+pub mod log_values;
 pub mod p1_durable;
 pub mod p2_phantoms;
 pub mod p3_exact;
 pub mod p4_visible;
+pub mod p6_history;
 
 use crate::history::History;
 

@@ -109,7 +109,7 @@ fn is_zero(value: &u32) -> bool {
 }
 
 /// Which items a read asked for: those of `writers` with a sequence in `from..to`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     pub writers: std::ops::Range<u32>,
     pub from: u64,
@@ -206,7 +206,10 @@ pub struct MetaOp {
 pub enum MetaCall {
     Get,
     /// `None` is absent.
-    CompareAndSet { expect: Option<u64>, to: Option<u64> },
+    CompareAndSet {
+        expect: Option<u64>,
+        to: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,8 +219,12 @@ pub enum MetaOutcome {
     Value { value: Option<u64>, index: u64 },
     /// The compare-and-set was applied, at which log index.
     Applied { index: u64 },
-    /// The compare-and-set found another value.
-    Differs { actual: Option<u64> },
+    /// The compare-and-set found another value, at which log index.
+    Differs {
+        actual: Option<u64>,
+        #[serde(default)]
+        index: u64,
+    },
     /// It had no effect.
     Failed,
     /// It may or may not have an effect, now or later.

@@ -1,0 +1,3 @@
+//! What puts load on a cluster and records what it was answered.
+
+pub mod meta;
