@@ -1,7 +1,7 @@
 //! Traces that a query finds, as bounded summaries, newest first.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 
 use oteld_store::model::{AnyValue, SpanRow};
@@ -15,6 +15,10 @@ use crate::{LeafContext, QueryError, QueryErrorKind};
 
 /// Most spans of a trace that a summary shows, whatever the request says.
 pub const SPANS_PER_TRACE_MAX: usize = 100;
+
+/// Traces that are read again as a whole in one go. More make a search that is cut short by its limit read more than it
+/// needs.
+const READ_WHOLE_AT_ONCE: usize = 512;
 
 /// A search for traces that have a span in the time range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +89,8 @@ pub(super) fn leaf(context: &LeafContext<'_>, request: &SearchRequest) -> Result
         request,
         filter: Filter::new(&request.query)?,
         shown: shown_fields(&request.query),
+        in_part: Vec::new(),
+        oldest_unix_nano: u64::MAX,
         reply: SearchReply::default(),
     };
     if request.limit == 0 {
@@ -101,6 +107,7 @@ pub(super) fn leaf(context: &LeafContext<'_>, request: &SearchRequest) -> Result
     match failure {
         Some(error) => Err(error),
         None => {
+            search.read_whole()?;
             newest(&mut search.reply.traces, request.limit);
             Ok(search.reply)
         }
@@ -130,6 +137,10 @@ struct Search<'a> {
     request: &'a SearchRequest,
     filter: Filter,
     shown: BTreeSet<&'a Field>,
+    /// Traces of which only a part may be in the time range, with the start of their latest span there.
+    in_part: Vec<([u8; 16], u64)>,
+    /// Start of the latest span in range of the oldest trace that was found.
+    oldest_unix_nano: u64,
     reply: SearchReply,
 }
 
@@ -141,22 +152,44 @@ impl Search<'_> {
         };
         let full = self.reply.traces.len() >= self.request.limit;
         // Traces of one start come in no promised order: all of them are looked at, so that the choice is not luck.
-        if full && self.reply.traces.last().is_some_and(|last| latest < last.latest_unix_nano) {
+        if full && latest < self.oldest_unix_nano {
             return Ok(ControlFlow::Break(()));
         }
         self.reply.inspected_traces += 1;
         self.reply.inspected_spans += spans.len() as u64;
-        let found = if looks_whole(spans, &self.request.time_unix_nano) {
-            self.summary(spans, latest)
+        if looks_whole(spans, &self.request.time_unix_nano) {
+            let found = self.summary(spans, latest);
+            self.add(found);
         } else if self.filter.may_select(spans) {
-            let scope = super::scope_of(self.context, &(0..u64::MAX));
-            let whole = self.context.scan.trace(&scope, self.context.budget, &spans[0].span.trace_id)?;
-            self.summary(&whole, latest)
-        } else {
-            None
-        };
-        self.reply.traces.extend(found);
+            self.in_part.push((spans[0].span.trace_id, latest));
+            if self.in_part.len() >= READ_WHOLE_AT_ONCE {
+                self.read_whole()?;
+            }
+        }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads again what was seen in part, all of it at once: each look into memory and pages costs the same for one
+    /// trace as for many.
+    fn read_whole(&mut self) -> Result<(), QueryError> {
+        let latest: BTreeMap<[u8; 16], u64> = self.in_part.drain(..).collect();
+        if latest.is_empty() {
+            return Ok(());
+        }
+        let scope = super::scope_of(self.context, &(0..u64::MAX));
+        let ids = latest.keys().copied().collect();
+        let traces = self.context.scan.traces_by_id(&scope, self.context.budget, &ids)?;
+        for spans in traces {
+            let found = self.summary(&spans, latest[&spans[0].span.trace_id]);
+            self.add(found);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, found: Option<TraceSummary>) {
+        let latest = found.iter().map(|trace| trace.latest_unix_nano);
+        self.oldest_unix_nano = latest.fold(self.oldest_unix_nano, u64::min);
+        self.reply.traces.extend(found);
     }
 
     fn summary(&self, spans: &[SpanRow], latest_unix_nano: u64) -> Option<TraceSummary> {

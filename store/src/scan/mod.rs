@@ -95,13 +95,15 @@ pub trait Scan: Send + Sync {
         visit: &mut dyn FnMut(LogRow) -> ControlFlow<()>,
     ) -> Result<(), ScanError>;
 
-    /// All spans of one trace that start in scope, by (start, span id). Empty when there is none.
-    fn trace(
+    /// Of each of these traces, in order of their ids, all spans that start in scope, by (start, span id); traces
+    /// without any are left out.
+    /// What may hold one of them is read once, however many they are.
+    fn traces_by_id(
         &self,
         scope: &ScanScope,
         budget: &ScanBudget,
-        trace_id: &[u8; 16],
-    ) -> Result<Vec<SpanRow>, ScanError>;
+        trace_ids: &BTreeSet<[u8; 16]>,
+    ) -> Result<Vec<Vec<SpanRow>>, ScanError>;
 
     /// Spans that start in scope, grouped: all of a trace's spans in one visit, by (start, span id); traces in
     /// order of the start of their latest span, in `order`.

@@ -15,7 +15,8 @@ use crate::leave::Left;
 use crate::memtable::PinnedBucket;
 use crate::model::{LogRow, Rows, Series, SeriesId, Signal, SpanRow, Stream, StreamId};
 use crate::position::Position;
-use crate::segments::SegmentSet;
+use crate::segment::PageInfo;
+use crate::segments::{OpenSegment, SegmentSet};
 
 /// Everything that was published when it was taken. Cheap; its files stay until it is dropped.
 #[derive(Clone, Debug)]
@@ -152,20 +153,23 @@ impl Scan for Pin {
         }
     }
 
-    fn trace(
+    fn traces_by_id(
         &self,
         scope: &ScanScope,
         budget: &ScanBudget,
-        trace_id: &[u8; 16],
-    ) -> Result<Vec<SpanRow>, ScanError> {
+        trace_ids: &BTreeSet<[u8; 16]>,
+    ) -> Result<Vec<Vec<SpanRow>>, ScanError> {
         let sources = self.sources(Signal::Traces, scope, budget);
         let mut spans = SpanSet::default();
         let time = sources.time();
-        let id = u128::from_be_bytes(*trace_id);
-        sources.each_rows(&mut |_, page| page.ids.contains(&id), &mut |found| {
-            spans.add_all(found, |row| row.span.trace_id == *trace_id, &time);
+        let ids: BTreeSet<u128> = trace_ids.iter().map(|id| u128::from_be_bytes(*id)).collect();
+        let mut may_hold = |_: &OpenSegment, page: &PageInfo| ids.range(page.ids.clone()).next().is_some();
+        sources.each_rows(&mut may_hold, &mut |found| {
+            spans.add_all(found, |row| trace_ids.contains(&row.span.trace_id), &time);
         })?;
-        Ok(spans.into_traces(Order::OldestFirst).into_iter().next().unwrap_or_default())
+        let mut traces = spans.into_traces(Order::OldestFirst);
+        traces.sort_by_key(|spans| spans[0].span.trace_id);
+        Ok(traces)
     }
 
     fn traces(

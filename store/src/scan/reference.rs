@@ -134,14 +134,15 @@ impl Scan for RowSet {
         Ok(())
     }
 
-    fn trace(
+    fn traces_by_id(
         &self,
         scope: &ScanScope,
         _: &ScanBudget,
-        trace_id: &[u8; 16],
-    ) -> Result<Vec<SpanRow>, ScanError> {
-        let spans = self.spans(scope).filter(|row| row.span.trace_id == *trace_id).cloned().collect();
-        Ok(sorted_once(spans))
+        trace_ids: &BTreeSet<[u8; 16]>,
+    ) -> Result<Vec<Vec<SpanRow>>, ScanError> {
+        let of = |id: &[u8; 16]| self.spans(scope).filter(|row| row.span.trace_id == *id).cloned().collect();
+        let traces = trace_ids.iter().map(|id| sorted_once(of(id)));
+        Ok(traces.filter(|spans| !spans.is_empty()).collect())
     }
 
     fn traces(

@@ -51,6 +51,23 @@ async fn a_reader_of_the_first_logs_reads_little() {
 }
 
 #[tokio::test]
+async fn many_traces_are_read_in_one_go() {
+    let (_world, store) = filled().await;
+    let pin = store.pin();
+    let mut ids = BTreeSet::new();
+    let all = ScanBudget::unlimited();
+    pin.traces(&scope(), &all, Order::OldestFirst, &mut |trace| {
+        ids.insert(trace[0].span.trace_id);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let budget = ScanBudget::unlimited();
+    let traces = pin.traces_by_id(&scope(), &budget, &ids).unwrap();
+    assert_eq!(traces.len(), ids.len());
+    assert!(ids.len() > 20 && budget.rows() <= all.rows(), "{} rows for {} traces", budget.rows(), ids.len());
+}
+
+#[tokio::test]
 async fn a_scan_stops_at_its_budget_and_when_it_is_cancelled() {
     let (_world, store) = filled().await;
     let pin = store.pin();

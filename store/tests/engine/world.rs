@@ -294,7 +294,7 @@ fn answers(scan: &dyn Scan, scope: &ScanScope) -> Vec<(&'static str, Vec<Vec<u8>
         .unwrap();
         answers.push(("traces", spans));
         ids.insert([9; 16]);
-        let of_ids = ids.iter().flat_map(|id| scan.trace(scope, &budget, id).unwrap());
+        let of_ids = scan.traces_by_id(scope, &budget, &ids).unwrap().into_iter().flatten();
         answers.push(("trace", of_ids.map(|row| row_bytes(&row)).collect()));
     }
     answers
