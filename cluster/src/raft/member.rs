@@ -201,10 +201,22 @@ impl Member {
             return Err(ReadError::NotLeader);
         }
         if oteld_env::mutant("stale-metadata-read") {
-            return Ok(self.state_machine.state());
+            return Ok(self.state_machine.applied());
         }
+        // A leader that restarts within its term goes on leading. It then knows neither how far the log was committed
+        // before nor has it an entry of its own to wait for, so that openraft would show a state from before its end.
+        // All that was ever committed is in a leader's log: the state of all of that is never too old.
+        let last_in_log = self.raft.metrics().borrow().last_log_index;
         match tokio::time::timeout(timeout, self.raft.ensure_linearizable()).await {
-            Ok(Ok(_)) => Ok(self.state_machine.applied()),
+            Ok(Ok(_)) => {
+                let applied = self.raft.wait(Some(timeout));
+                let applied =
+                    applied.applied_index_at_least(last_in_log, "a read waits for the leader's log").await;
+                match applied {
+                    Ok(_) => Ok(self.state_machine.applied()),
+                    Err(error) => Err(ReadError::Unavailable(error.to_string())),
+                }
+            }
             Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => Err(ReadError::NotLeader),
             Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
             Err(_) => Err(ReadError::Unavailable(format!("leadership not confirmed within {timeout:?}"))),
