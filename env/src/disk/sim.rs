@@ -45,6 +45,8 @@ struct Inner {
     faults: Vec<Injected>,
     powerless: bool,
     changes: u64,
+    /// Operations that an injected fault or a full disk made fail.
+    struck: u64,
     points: Reached,
     lost: Lost,
 }
@@ -107,6 +109,7 @@ impl SimDisk {
             faults: Vec::new(),
             powerless: false,
             changes: 0,
+            struck: 0,
             points: Reached::default(),
             lost: Lost::default(),
         })))
@@ -116,6 +119,13 @@ impl SimDisk {
     /// forgotten.
     pub fn crash(&self) {
         self.0.lock().crash();
+    }
+
+    /// SIGKILL and restart: what was written stays, synced or not; handles and locks die, faults go on.
+    pub fn kill(&self) {
+        let mut inner = self.0.lock();
+        inner.generation += 1;
+        inner.locks.clear();
     }
 
     /// The `after`-th operation from now that matches `on` (0 is the next one) does `fault`.
@@ -131,6 +141,11 @@ impl SimDisk {
     /// Whether a [`Fault::PowerLoss`] struck and [`SimDisk::crash`] has not been called since.
     pub fn is_powerless(&self) -> bool {
         self.0.lock().powerless
+    }
+
+    /// How many operations failed so far because of an injected fault or a full disk; power losses are not counted.
+    pub fn struck(&self) -> u64 {
+        self.0.lock().struck
     }
 
     /// How many operations changed something so far: the range of points to fail at.
@@ -341,6 +356,7 @@ impl DiskFile for SimFile {
             if fault.is_none() && inner.used_bytes().saturating_add(bytes.len() as u64) > inner.capacity_bytes
             {
                 fault = Some(Fault::NoSpace);
+                inner.struck += 1;
             }
             let kept = if fault.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
             let file = inner.file(self.id)?;

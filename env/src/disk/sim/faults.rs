@@ -60,6 +60,7 @@ impl Inner {
             false
         });
         self.powerless |= struck == Some(Fault::PowerLoss);
+        self.struck += u64::from(struck.is_some_and(|fault| fault != Fault::PowerLoss));
         struck
     }
 

@@ -12,6 +12,11 @@ impl SimDisk {
         self.0.lock().points.arm(point, nth);
     }
 
+    /// Forgets what is armed.
+    pub fn disarm(&self) {
+        self.0.lock().points.disarm();
+    }
+
     /// How often each of [`POINTS`](crate::disk::POINTS) was reached so far; those that never were are left out.
     pub fn points(&self) -> BTreeMap<&'static str, u64> {
         self.0.lock().points.counts().clone()

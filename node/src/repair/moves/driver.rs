@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use oteld_cluster::command::Command;
+use oteld_cluster::command::{Applied, Command};
 use oteld_cluster::handle::{MetaHandle, ProposeError};
 use oteld_cluster::ids::{MoveId, ShardId};
 use oteld_cluster::plan::{PlannedMove, hopeless_moves, next_moves, without_majority};
@@ -113,7 +113,12 @@ impl Driver {
 
     async fn propose(&self, command: Command) {
         match self.meta.propose(command.clone()).await {
-            Ok(applied) => debug!(?command, ?applied, "a step of a move"),
+            Ok(applied) => {
+                if let (Command::FinishMove { shard, .. }, Applied::Epoch(epoch)) = (&command, &applied) {
+                    info!(%shard, %epoch, "a move is finished");
+                }
+                debug!(?command, ?applied, "a step of a move");
+            }
             // Somebody else took it, or the state went on: the next round looks again.
             Err(ProposeError::Rejected(rejected)) => {
                 debug!(?command, %rejected, "a step of a move was refused")
