@@ -1,62 +1,117 @@
-//! P1: valid items are not rejected, and what was acknowledged is in the last complete read. (The idea of Jepsen's `set` checker.)
+//! P1 durable: valid items are not refused, and what was acknowledged is in the last reads.
+//!
+//! Proves the loss of every item that was acknowledged before a last complete read that covers it was invoked, and
+//! that no last read shows. It cannot speak of items that no last read covers: they are counted, and the run is then
+//! unknown. An item that some answers lack and others show is hidden and not lost: P4 and P5 look for those. After
+//! Jepsen's `set` checker, with several final reads instead of one, and ranges instead of elements.
 
-use super::Violation;
-use crate::history::{History, Outcome};
-use crate::workload::Signal;
+use std::collections::BTreeMap;
 
-pub fn check(history: &History) -> Vec<Violation> {
-    let rejected = history.writes.iter().filter(|write| write.outcome == Outcome::Rejected);
-    let mut violations: Vec<Violation> = rejected
-        .map(|write| Violation {
-            promise: "P1 durable",
-            what: format!("{:?}: valid items of {:?} were rejected", write.signal, write.items),
-        })
-        .collect();
-    for signal in Signal::ALL {
-        let Some(read) = history.final_read(signal) else { continue };
-        let acknowledged = (history.writes.iter())
-            .filter(|write| write.signal == signal && write.outcome == Outcome::Acknowledged)
-            .filter(|write| write.completed_ms <= read.invoked_ms);
-        for write in acknowledged {
-            for item in write.items.iter().filter(|item| !read.items.contains_key(item)) {
-                violations.push(Violation {
-                    promise: "P1 durable",
-                    what: format!("{signal:?}: {item:?}, acknowledged at {} ms, is lost", write.completed_ms),
-                });
-            }
-        }
-    }
-    violations
+use super::due::{By, Ledger, Stock, asked, due_to};
+use super::words::{front, items, seconds};
+use super::{Found, ItemRef, Promise, Scene};
+use crate::history::event::{Outcome, Read, Start, Write};
+use crate::history::ranges::Ranges;
+use crate::workload::item::Signal;
+
+/// Acknowledgements that a message names.
+const NAMED_MAX: usize = 3;
+
+#[derive(Default)]
+struct Last {
+    /// Due to a last read.
+    covered: Ranges,
+    seen: Ranges,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::tests::clean;
-    use super::*;
+#[derive(Default)]
+pub(crate) struct Durable {
+    last: BTreeMap<(Signal, u32), Last>,
+}
 
-    #[test]
-    fn a_lost_item_is_found() {
-        let mut history = clean();
-        assert_eq!(check(&history), []);
-        let read = history.reads.last_mut().expect("a read");
-        read.items.pop_first();
-        assert_eq!(check(&history).len(), 1);
+/// What the last reads come to.
+#[derive(Default)]
+pub(crate) struct Lost {
+    pub(crate) ranges: BTreeMap<(Signal, u32), Ranges>,
+    pub(crate) items: u64,
+    /// Acknowledged items that no last read covers.
+    pub(crate) uncovered: u64,
+}
+
+impl Durable {
+    pub(crate) fn write(&mut self, write: &Write, scene: &Scene, found: &mut Found) {
+        if write.outcome != Outcome::Rejected {
+            return;
+        }
+        let ranges: Ranges = [(write.from, write.to)].into_iter().collect();
+        let what = format!(
+            "{} were refused at {} by {}, and they are valid: {}",
+            items(write.signal, write.writer, &ranges),
+            seconds(write.completed_us),
+            front(&scene.start, write.front),
+            write.why.as_deref().unwrap_or("no reason given")
+        );
+        let item = ItemRef { signal: write.signal, writer: write.writer, sequence: write.from };
+        found.add(Promise::P1, write.completed_us, what, Some(item));
     }
 
-    #[test]
-    fn a_rejected_valid_item_is_found() {
-        let mut history = clean();
-        history.writes[0].outcome = Outcome::Rejected;
-        assert_eq!(check(&history).len(), 1);
+    /// Before the ledger knows what the read shows.
+    pub(crate) fn read(&mut self, read: &Read, ledger: &Ledger) {
+        if !read.last || read.partial {
+            return;
+        }
+        for writer in read.scope.writers.clone() {
+            let key = (read.signal, writer);
+            let Some(stock) = ledger.stocks.get(&key) else { continue };
+            let last = self.last.entry(key).or_default();
+            for (from, to) in asked(read) {
+                due_to(read, stock, from, to).for_each(|(from, to, _)| last.covered.insert(from, to));
+            }
+            let seen = read.seen.get(&writer).map_or(&[][..], Vec::as_slice);
+            seen.iter().for_each(|(from, to)| last.seen.insert(*from, *to));
+        }
     }
 
-    #[test]
-    fn an_item_of_unknown_outcome_may_be_missing() {
-        let mut history = clean();
-        history.writes[0].outcome = Outcome::Unknown;
-        history.reads.iter_mut().for_each(|read| {
-            read.items.pop_first();
-        });
-        assert_eq!(check(&history), []);
+    pub(crate) fn finish(self, scene: &Scene, at_us: u64, found: &mut Found) -> Lost {
+        let mut result = Lost::default();
+        let nothing = Last::default();
+        for (key, stock) in &scene.ledger.stocks {
+            let last = self.last.get(key).unwrap_or(&nothing);
+            result.uncovered += stock.acknowledged.subtract(&last.covered).count();
+            let lost = stock.acknowledged.intersect(&last.covered).subtract(&last.seen);
+            let Some((first, _)) = lost.iter().next() else { continue };
+            let (signal, writer) = *key;
+            let what = format!(
+                "{} are lost: {}, and in none of the last reads",
+                items(signal, writer, &lost),
+                since(stock, &lost, &scene.start)
+            );
+            found.add(Promise::P1, at_us, what, Some(ItemRef { signal, writer, sequence: first }));
+            result.items += lost.count();
+            result.ranges.insert(*key, lost);
+        }
+        result
     }
+}
+
+/// Since when items are due, and by what.
+pub(crate) fn since(stock: &Stock, ranges: &Ranges, start: &Start) -> String {
+    let spans = ranges.iter().flat_map(|(from, to)| stock.due.within(from, to));
+    let mut named: Vec<String> = Vec::new();
+    for (_, _, span) in spans {
+        let at = seconds(span.at_us);
+        let one = match span.by {
+            By::Front(place) => format!("acknowledged at {at} by {}", front(start, place)),
+            By::Shown(session) => format!("shown to session {session} at {at}"),
+            By::Several => format!("acknowledged or shown until {at}"),
+        };
+        if !named.contains(&one) {
+            if named.len() == NAMED_MAX {
+                named.push("and so on".to_owned());
+                break;
+            }
+            named.push(one);
+        }
+    }
+    named.join(", ")
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::nemesis::fault::FaultKind;
 use crate::workload::item::Signal;
@@ -31,6 +32,26 @@ pub enum Event {
     /// Faults are over; from here on everything must heal.
     Healing(Moment),
     End(End),
+}
+
+impl Event {
+    /// When it ended; a history ascends by it. None for what stands outside of time.
+    pub fn at_us(&self) -> Option<u64> {
+        match self {
+            Event::Start(_) => None,
+            Event::Write(write) => Some(write.completed_us),
+            Event::Read(read) => Some(read.completed_us),
+            Event::Count(count) => Some(count.completed_us),
+            Event::Meta(op) => Some(op.completed_us),
+            Event::Probe(probe) => Some(probe.completed_us),
+            Event::FaultBegan(fault) => Some(fault.at_us),
+            Event::FaultEnded(fault) => Some(fault.at_us),
+            Event::Sample(sample) => Some(sample.at_us),
+            Event::Died(died) => Some(died.at_us),
+            Event::Healing(moment) => Some(moment.at_us),
+            Event::End(end) => Some(end.at_us),
+        }
+    }
 }
 
 /// The first line: what was run.
@@ -108,6 +129,20 @@ fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 
+/// A map whose keys are numbers. Keys of JSON are strings, and of an enum with its tag inside serde has read them as
+/// such before it knows that numbers are wanted.
+fn by_number<'de, D, V>(from: D) -> Result<BTreeMap<u32, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    let number = |(key, value): (String, V)| match key.parse() {
+        Ok(number) => Ok((number, value)),
+        Err(_) => Err(D::Error::custom(format!("`{key}` is no number"))),
+    };
+    BTreeMap::<String, V>::deserialize(from)?.into_iter().map(number).collect()
+}
+
 /// Which items a read asked for: those of `writers` with a sequence in `from..to`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
@@ -142,12 +177,13 @@ pub struct Read {
     /// Whether the answer says that it may miss rows.
     pub partial: bool,
     /// By writer, the sequences within the scope that the answer shows: ascending ranges `from..to` that do not touch.
+    #[serde(deserialize_with = "by_number")]
     pub seen: BTreeMap<u32, Vec<(u64, u64)>>,
     /// Items that it shows more than once: writer, sequence, how often.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeated: Vec<(u32, u64, u32)>,
     /// By writer, how often each echo is there: number and count.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "by_number", skip_serializing_if = "BTreeMap::is_empty")]
     pub echoes: BTreeMap<u32, Vec<(u64, u32)>>,
     /// What is no item of this run, the first few; `strange_count` of them all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -166,7 +202,7 @@ pub struct Read {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CountOf {
-    /// `sum(sum_over_time())` of the delta sums, each of 1: items whose lane is [`crate::workload::item::Lane::Sum`].
+    /// The total of the delta sums, each of 1: items whose lane is [`crate::workload::item::Lane::Sum`].
     #[default]
     Sums,
     /// The same of the counts of histograms with one value each: items in [`crate::workload::item::Lane::Histogram`].
@@ -278,7 +314,7 @@ pub struct Sample {
     /// How many times the process was started.
     pub boot: u32,
     /// By shard: epoch, the names of the set's nodes, and of the set that a move leads to.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "by_number", skip_serializing_if = "BTreeMap::is_empty")]
     pub shards: BTreeMap<u32, ShardSample>,
     /// The meta group's leader and term, as the node knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,3 +1,7 @@
-//! Faults: which kinds there are, and which strike when.
+//! Faults: which kinds there are, and which strike when. Pure; the drivers carry them out.
 
 pub mod fault;
+pub mod topology;
+pub mod partition;
+pub mod schedule;
+mod pick;

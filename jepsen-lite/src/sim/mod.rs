@@ -1,28 +1,39 @@
-//! Simulation: the real code of 3 storage nodes with the meta role and a front, in one thread under one seed.
+//! Simulation: the real code of a whole cluster, in one thread under one seed.
 //!
-//! Clients write all three signals, send some requests twice, and read now and then, while machines lose power, one loses
-//! its store, and links are cut. Then everything is mended, the cluster must become ready within a bound, and the last reads are
-//! checked against all that was acknowledged.
+//! The seed decides the cluster's shape, what clients do, which faults strike when, and every order. Then everything is
+//! mended, the cluster must serve within a bound, and all that was written is read back and checked.
 
-pub mod schedule;
 pub mod trace;
-mod client;
 mod world;
+mod nemesis;
+pub mod scenario;
+pub mod seed_line;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use oteld_env::clock::SIMULATION_EPOCH_NANOS;
 use oteld_env::disk::SimDisk;
-use oteld_env::{Env, Random};
+use oteld_env::{Clock, Random};
+use tokio::sync::watch;
 
-use self::client::Client;
-use self::schedule::{Step, faults};
-use self::world::{FRONT, NODES, World, env_of};
-use crate::checker::{self, Violation};
-use crate::history::{History, Outcome};
-use crate::workload::{Item, Run, Signal};
+pub use self::nemesis::KINDS;
+use self::nemesis::Nemesis;
+use self::scenario::Scenario;
+use self::trace::Trace;
+use self::world::{Shape, World, env_of};
+use crate::clients::{self, Phase, Plan};
+use crate::coverage;
+use crate::history::event::{End, Event, FORMAT, Moment, Start};
+use crate::history::file::HistoryWriter;
+use crate::history::recorder::{Outcome, Recorder};
+use crate::nemesis::fault::FaultKind;
+use crate::nemesis::schedule::{Step, Timed, only, schedule, steps};
+use crate::timeline::Timeline;
+use crate::workload::item::Run;
 
 /// The cluster must take writes by then, with no fault before.
 const FORMED_MS: u64 = 30_000;
@@ -31,167 +42,228 @@ const FORMED_MS: u64 = 30_000;
 const FAULTS_MS: u64 = 30_000;
 
 /// After the last fault ended, everything must be readable again within this.
-const RECOVERED_MS: u64 = 60_000;
+const RECOVERED: Duration = Duration::from_secs(60);
 
-const WRITERS: u32 = 3;
-const ITEMS_PER_WRITE: u64 = 5;
+/// Between two looks at what nodes know.
+const SAMPLE_MS: u64 = 1_000;
+
+/// Event time of the first items: shortly before a window ends, so that every run writes two.
+const START_UNIX_NANO: u64 = SIMULATION_EPOCH_NANOS + 2 * 3600 * 1_000_000_000 - 20 * 1_000_000;
+
+/// What to simulate.
+#[derive(Clone, Default)]
+pub struct SimOptions {
+    pub seed: u64,
+    pub kinds: Vec<FaultKind>,
+    /// Instead of faults of the seed's choice.
+    pub scenario: Option<&'static Scenario>,
+    /// The faults to keep, by number; all where it is `None`.
+    pub only: Option<Vec<u32>>,
+    /// The planted bug that is switched on.
+    pub mutant: Option<String>,
+    /// Where to write the history; nowhere where it is `None`.
+    pub dir: Option<PathBuf>,
+}
 
 /// What a seed came to.
-#[derive(Clone, Debug, Default)]
 pub struct SeedReport {
     pub seed: u64,
-    pub violations: Vec<Violation>,
-    pub acknowledged: u64,
-    pub unknown: u64,
-    pub retried: u64,
-    pub reads: u64,
-    pub partial_reads: u64,
-    pub crashes: u64,
-    pub wipes: u64,
-    pub cuts: u64,
+    pub schedule: Vec<Timed>,
+    pub outcome: Outcome,
+    /// How often each thing happened, by the names of [`crate::coverage`].
+    pub coverage: BTreeMap<String, u64>,
     /// Lines and hash of the trace.
     pub trace: (u64, u64),
 }
 
+/// What the clients of a run and the machines' driver tell each other.
 struct Shared {
-    history: History,
-    stop_writing: bool,
-    done: Option<Result<(), String>>,
-    formed: bool,
+    is_formed: bool,
+    /// What the clients could not do; `None` while they are at it.
+    failures: Option<Vec<String>>,
 }
 
 /// Runs one seed to its end.
 ///
 /// # Errors
-/// When the simulation itself fails, or the cluster does not form or recover: a violation of liveness.
-pub fn run_seed(seed: u64, trace: &trace::Trace) -> Result<SeedReport, String> {
-    let total = Duration::from_millis(FORMED_MS + FAULTS_MS + RECOVERED_MS + 60_000);
-    let mut world = World::new(seed, total);
-    let shared = Rc::new(RefCell::new(Shared {
-        history: History::default(),
-        stop_writing: false,
-        done: None,
-        formed: false,
-    }));
-    let clients = shared.clone();
-    world.sim.client("clients", async move {
-        let outcome = run_clients(seed, clients.clone()).await;
-        clients.borrow_mut().done = Some(outcome);
-        Ok(())
-    });
-    let step =
-        |world: &mut World| world.sim.step().map_err(|error| format!("the simulation failed: {error}"));
-    while !shared.borrow().formed {
-        step(&mut world)?;
-        if world.sim.elapsed().as_millis() as u64 > FORMED_MS {
-            return Err(format!("the cluster did not form within {FORMED_MS} ms"));
+/// When the simulation itself fails.
+pub fn run_seed(options: &SimOptions, trace: &Trace) -> Result<SeedReport, String> {
+    let total = Duration::from_millis(FORMED_MS + FAULTS_MS + 60_000) + RECOVERED * 2;
+    let shape = match options.scenario {
+        Some(scenario) => (scenario.shape)(),
+        None => Shape::of_seed(options.seed),
+    };
+    let mut world = World::new(options.seed, &shape, total);
+    let recorder = recorder(options, &shape)?;
+    let (phase, phases) = watch::channel(Phase::Work);
+    let shared = Rc::new(RefCell::new(Shared { is_formed: false, failures: None }));
+    add_clients(&mut world, options.seed, &shape, &recorder, phases, &shared);
+    let mut nemesis = Nemesis::new(trace.clone());
+    while !shared.borrow().is_formed && shared.borrow().failures.is_none() {
+        step(&mut world, &recorder)?;
+    }
+    let from_ms = now_ms(&world);
+    let faults = faults_of(options, &shape, from_ms);
+    let mut coverage = BTreeMap::new();
+    for (at_ms, fault) in steps(&faults) {
+        while now_ms(&world) < at_ms {
+            step(&mut world, &recorder)?;
+            nemesis.notice_power_loss(&mut world, &faults);
         }
-    }
-    let from_ms = world.sim.elapsed().as_millis() as u64;
-    let schedule = faults(&Random::from_seed(seed ^ 0xfa17), NODES, from_ms, from_ms + FAULTS_MS);
-    for timed in &schedule {
-        while (world.sim.elapsed().as_millis() as u64) < timed.at_ms {
-            step(&mut world)?;
-        }
-        trace.add(&timed.to_string());
-        world.take(timed.step);
-    }
-    while (world.sim.elapsed().as_millis() as u64) < from_ms + FAULTS_MS {
-        step(&mut world)?;
-    }
-    shared.borrow_mut().stop_writing = true;
-    let healed_ms = world.sim.elapsed().as_millis() as u64;
-    while shared.borrow().done.is_none() {
-        step(&mut world)?;
-        if world.sim.elapsed().as_millis() as u64 > healed_ms + RECOVERED_MS + 30_000 {
-            return Err(format!("no complete read within {RECOVERED_MS} ms after the last fault"));
-        }
-    }
-    let shared = shared.borrow();
-    shared.done.clone().unwrap_or(Ok(()))?;
-    let history = &shared.history;
-    let count =
-        |wanted: fn(&Step) -> bool| schedule.iter().filter(|timed| wanted(&timed.step)).count() as u64;
-    let outcome = |wanted| history.writes.iter().filter(|write| write.outcome == wanted).count() as u64;
-    Ok(SeedReport {
-        seed,
-        violations: checker::check(history),
-        acknowledged: outcome(Outcome::Acknowledged),
-        unknown: outcome(Outcome::Unknown),
-        retried: history.writes.iter().filter(|write| write.attempts > 1).count() as u64,
-        reads: history.reads.len() as u64,
-        partial_reads: history.reads.iter().filter(|read| read.partial).count() as u64,
-        crashes: count(|step| matches!(step, Step::Crash(_))),
-        wipes: count(|step| matches!(step, Step::Wipe(_))),
-        cuts: count(|step| matches!(step, Step::Cut(..) | Step::CutFront(_))),
-        trace: trace.digest(),
-    })
-}
-
-async fn run_clients(seed: u64, shared: Rc<RefCell<Shared>>) -> Result<(), String> {
-    let env = env_of(seed, "clients", 0, SimDisk::new(Random::from_seed(seed), 0));
-    let run = Run { seed, start_unix_nano: SIMULATION_EPOCH_NANOS };
-    let client = Client { env: env.clone(), run, front: FRONT.into() };
-    while !client.is_ready().await {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    shared.borrow_mut().formed = true;
-    let writers = (0..WRITERS).map(|writer| {
-        let (client, env, shared) = (client.clone(), env.clone(), shared.clone());
-        tokio::task::spawn_local(async move { write_on(writer, &client, &env, &shared).await })
-    });
-    let mut running: Vec<_> = writers.collect();
-    let (reading, reader_shared) = (client.clone(), shared.clone());
-    let reader_env = env.clone();
-    running.push(tokio::task::spawn_local(async move {
-        while !reader_shared.borrow().stop_writing {
-            tokio::time::sleep(Duration::from_millis(reader_env.random.in_range(200..3000))).await;
-            let signal = Signal::ALL[reader_env.random.in_range(0..3) as usize];
-            match reading.read(signal).await {
-                Ok(read) => reader_shared.borrow_mut().history.reads.push(read),
-                Err(error) => tracing::debug!(target: "jepsen", %error, "read failed"),
+        match fault {
+            Step::Begin(timed) => recorder.record(Event::FaultBegan(nemesis.begin(&mut world, timed))),
+            Step::End(timed) => {
+                let ended = nemesis.finish(&mut world, timed);
+                add_all(&mut coverage, &ended.evidence);
+                recorder.record(Event::FaultEnded(ended));
             }
         }
-    }));
-    for task in running {
-        task.await.map_err(|error| format!("a client ended: {error}"))?;
     }
-    for signal in Signal::ALL {
-        final_read(&client, signal, &shared).await?;
+    while now_ms(&world) < from_ms + FAULTS_MS && shared.borrow().failures.is_none() {
+        step(&mut world, &recorder)?;
+    }
+    trace.add("healing");
+    recorder.record(Event::Healing(Moment { at_us: now_ms(&world) * 1000 }));
+    phase.send_replace(Phase::Heal);
+    while shared.borrow().failures.is_none() {
+        step(&mut world, &recorder)?;
+    }
+    let failures = shared.borrow_mut().failures.take().unwrap_or_default();
+    let end = end_of(&mut world, trace, &recorder, failures);
+    add_all(&mut coverage, &end.coverage);
+    let outcome = recorder.finish(end).map_err(|error| format!("cannot write the history: {error}"))?;
+    Ok(SeedReport { seed: options.seed, schedule: faults, outcome, coverage, trace: trace.digest() })
+}
+
+/// The faults of a seed or scenario, all of them or those that are to be kept.
+fn faults_of(options: &SimOptions, shape: &Shape, from_ms: u64) -> Vec<Timed> {
+    let (seed, topology) = (options.seed, &shape.topology);
+    let all = match options.scenario {
+        Some(scenario) => scenario.schedule(topology, seed, from_ms),
+        None => {
+            let to_ms = from_ms + FAULTS_MS;
+            schedule(seed, topology, &options.kinds, from_ms, to_ms, shape.replication_factor)
+        }
+    };
+    match &options.only {
+        Some(kept) => only(&all, kept),
+        None => all,
+    }
+}
+
+fn add_all(sums: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+    for (what, count) in more {
+        *sums.entry(what.clone()).or_default() += count;
+    }
+}
+
+/// One tick; now and then every node is asked what it knows.
+fn step(world: &mut World, recorder: &Recorder) -> Result<(), String> {
+    world.sim.step().map_err(|error| format!("the simulation failed: {error}"))?;
+    if now_ms(world).is_multiple_of(SAMPLE_MS) {
+        world.samples().into_iter().for_each(|sample| recorder.record(Event::Sample(sample)));
     }
     Ok(())
 }
 
-async fn write_on(writer: u32, client: &Client, env: &Env, shared: &RefCell<Shared>) {
-    let mut next = [0_u64; 3];
-    while !shared.borrow().stop_writing {
-        let which = env.random.in_range(0..3) as usize;
-        let sequences = next[which]..next[which] + ITEMS_PER_WRITE;
-        next[which] = sequences.end;
-        let items = sequences.map(|sequence| Item { writer, sequence }).collect();
-        let write = client.write(Signal::ALL[which], items).await;
-        if env.random.in_range(0..10) == 0 {
-            client.write_again(&write).await;
+fn now_ms(world: &World) -> u64 {
+    world.sim.elapsed().as_millis() as u64
+}
+
+fn recorder(options: &SimOptions, shape: &Shape) -> Result<Recorder, String> {
+    let topology = &shape.topology;
+    let nodes = [("storage", &topology.storage), ("meta", &topology.meta), ("front", &topology.fronts)];
+    let scenario = options.scenario.map(|scenario| format!(" --scenario {}", scenario.name));
+    let kept = options.only.as_ref().map(|kept| {
+        let kept: Vec<String> = kept.iter().map(u32::to_string).collect();
+        format!(" --only {}", kept.join(","))
+    });
+    let start = Start {
+        format: FORMAT,
+        seed: options.seed,
+        start_unix_nano: START_UNIX_NANO,
+        driver: "sim".into(),
+        command: ["jepsen-lite replay --seed ".into(), options.seed.to_string()]
+            .into_iter()
+            .chain(scenario)
+            .chain(kept)
+            .collect(),
+        tested: format!("oteld {}", env!("CARGO_PKG_VERSION")),
+        nodes: nodes.into_iter().map(|(role, names)| (role.to_owned(), names.clone())).collect(),
+        replication_factor: shape.replication_factor,
+        // Whether each kind struck is told over all seeds together.
+        faults: Vec::new(),
+        mutant: options.mutant.clone(),
+        recover_us_max: RECOVERED.as_micros() as u64,
+        resident_bytes_max: 0,
+    };
+    let file = match &options.dir {
+        Some(dir) => {
+            let created = HistoryWriter::create(dir);
+            Some(created.map_err(|error| format!("cannot write to {}: {error}", dir.display()))?)
         }
-        shared.borrow_mut().history.writes.push(write);
-        tokio::time::sleep(Duration::from_millis(env.random.in_range(10..200))).await;
+        None => None,
+    };
+    Ok(Recorder::new(&start, file, false))
+}
+
+fn plan() -> Plan {
+    Plan {
+        writers: 3,
+        items_per_second: 240,
+        items_per_request: 1..16,
+        readers: 4,
+        read_pause_ms: 100..1000,
+        cell: 512,
+        meta_sessions: 2,
+        probes: true,
+        bursts: false,
+        request_bytes_max: world::REQUEST_BYTES_MAX,
+        answer_wait: Duration::from_secs(4),
+        read_wait: Duration::from_secs(10),
+        give_up: Duration::from_secs(20),
+        recover_max: RECOVERED,
     }
 }
 
-/// The read that must be complete, within the bound.
-async fn final_read(client: &Client, signal: Signal, shared: &RefCell<Shared>) -> Result<(), String> {
-    let deadline = client.now_ms() + RECOVERED_MS;
-    let mut last = String::from("never asked");
-    while client.now_ms() < deadline {
-        match client.read(signal).await {
-            Ok(read) if !read.partial => {
-                shared.borrow_mut().history.reads.push(read);
-                return Ok(());
+fn add_clients(
+    world: &mut World,
+    seed: u64,
+    shape: &Shape,
+    recorder: &Recorder,
+    phases: watch::Receiver<Phase>,
+    shared: &Rc<RefCell<Shared>>,
+) {
+    let targets = World::targets(&shape.topology);
+    let (recorder, shared) = (recorder.clone(), shared.clone());
+    world.sim.client("clients", async move {
+        let no_disk = SimDisk::new(Random::from_seed(seed), 0);
+        let env = env_of(seed, "clients", 0, no_disk, Clock::simulated());
+        let run = Run { seed, start_unix_nano: START_UNIX_NANO };
+        let formed = clients::until_ready(&env, &targets, Duration::from_millis(FORMED_MS)).await;
+        let failures = match formed {
+            Ok(()) => {
+                shared.borrow_mut().is_formed = true;
+                clients::run(env, Timeline::simulated(), run, plan(), targets, recorder, phases).await
             }
-            Ok(_) => last = "the answer is partial".into(),
-            Err(error) => last = error,
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    Err(format!("{signal:?} cannot be read completely within {RECOVERED_MS} ms after the last fault: {last}"))
+            Err(error) => vec![error],
+        };
+        shared.borrow_mut().failures = Some(failures);
+        Ok(())
+    });
+}
+
+fn end_of(world: &mut World, trace: &Trace, recorder: &Recorder, failures: Vec<String>) -> End {
+    let counters = world.counters();
+    let counted = |name: &str| counters.get(name).copied().unwrap_or(0);
+    let coverage = [
+        (coverage::REPLAYED_ROWS, trace.seen().replayed_rows),
+        (coverage::FLUSHES, counted("oteld.store.flushes")),
+        (coverage::COMPACTIONS, counted("oteld.store.compactions")),
+        (coverage::SEGMENTS_INSTALLED, counted("oteld.store.segments_installed")),
+        (coverage::PARTIAL_READS, recorder.live().partial),
+        (coverage::MOVES_FINISHED, trace.seen().moves_finished),
+    ];
+    let coverage = coverage.into_iter().map(|(what, count)| (what.to_owned(), count)).collect();
+    End { at_us: world.sim.elapsed().as_micros() as u64, failures, coverage }
 }

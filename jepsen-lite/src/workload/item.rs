@@ -140,11 +140,13 @@ impl Run {
         ((self.mix(Of::Item, item.writer, item.sequence) >> 16) & 0xffff_ffff) as i64
     }
 
-    /// What PromQL shows of an item: the value of its gauge, the 1 of its sum, the sum of its histogram.
-    pub fn sample(self, item: Item) -> i64 {
+    /// What PromQL shows of an item whose series showed `before`: the value of its gauge; delta sums, and the sums of
+    /// delta histograms, added up from the start of what the query reads. All are whole numbers below 2^53.
+    pub fn sample(self, item: Item, before: f64) -> f64 {
         match Lane::of(item.lane()) {
-            Lane::Sum => 1,
-            Lane::Gauge | Lane::Histogram => self.value(item),
+            Lane::Gauge => self.value(item) as f64,
+            Lane::Sum => before + 1.0,
+            Lane::Histogram => before + self.value(item) as f64,
         }
     }
 

@@ -95,7 +95,7 @@ fn an_unknown_outcome_may_come_late_or_never_but_only_once_and_not_before_it_was
     let unknown = cas(None, Some(1), UNKNOWN, (10, 20));
     let sees = |value, time| get(value, (time, time + 1));
     let holds = |gets: &[MetaOp]| {
-        let history: Vec<MetaOp> = [&[unknown.clone()], gets].concat();
+        let history: Vec<MetaOp> = [std::slice::from_ref(&unknown), gets].concat();
         check(&history, STATES_MAX) == Answer::Linearizable
     };
     assert!(holds(&[]) && holds(&[sees(None, 30)]) && holds(&[sees(None, 30), sees(Some(1), 1_000_000)]));
