@@ -112,7 +112,8 @@ pub fn run_seeds(
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     pub seeds: u64,
-    pub broken: Vec<u64>,
+    /// By seed.
+    pub broken: BTreeMap<u64, SeedLine>,
     pub coverage: BTreeMap<String, u64>,
 }
 
@@ -120,7 +121,7 @@ impl Totals {
     pub fn add(&mut self, line: &SeedLine) {
         self.seeds += 1;
         if !line.holds() {
-            self.broken.push(line.seed);
+            self.broken.insert(line.seed, line.clone());
         }
         for (what, count) in &line.coverage {
             *self.coverage.entry(what.clone()).or_default() += count;

@@ -67,11 +67,6 @@ impl SimulatedLog {
         }
         disk.visible = disk.durable.clone();
     }
-
-    /// SIGKILL: what was written stays, and may still be lost by a power loss.
-    pub fn kill(&self) {
-        // Nothing of a process is in here.
-    }
 }
 
 impl LogBackend for SimulatedLog {

@@ -49,10 +49,9 @@ pub(crate) fn scenarios(options: &ScenariosOptions) -> Result<ExitCode, String> 
     let (mut broken, mut unknown) = (0, 0);
     for scenario in chosen {
         let seed_options = SeedOptions { scenario: Some(scenario.name.into()), ..SeedOptions::default() };
-        let (mut totals, mut lines) = (Totals::default(), Vec::new());
+        let mut totals = Totals::default();
         let each = |line| {
             totals.add(&line);
-            lines.push(line);
             true
         };
         run_seeds(
@@ -71,7 +70,7 @@ pub(crate) fn scenarios(options: &ScenariosOptions) -> Result<ExitCode, String> 
             (true, true) => "held",
         };
         println!("{:<8} {:<44} {} seeds; {proof}", verdict, scenario.name, totals.seeds);
-        for line in lines.iter().filter(|line| !line.holds()) {
+        for line in totals.broken.values() {
             line.broken_in_words().iter().take(6).for_each(|what| println!("         {what}"));
             println!("         jepsen-lite replay --seed {} --scenario {}", line.seed, scenario.name);
         }

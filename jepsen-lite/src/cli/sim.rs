@@ -72,13 +72,12 @@ pub(crate) fn sim(options: &SimOptions) -> Result<ExitCode, String> {
     };
     run_seeds(options.seeds.clone(), options.jobs, run, each)?;
     bar.finish_and_clear();
-    totals.broken.sort_unstable();
     let missing = conclude(&totals, &kinds);
-    let Some(first) = totals.broken.first() else {
+    let Some(first) = totals.broken.values().next() else {
         return Ok(ExitCode::from(if missing { 2 } else { 0 }));
     };
-    println!("broken seeds: {:?}", totals.broken);
-    shorten(options, *first, &simulator, &seed_options)?;
+    println!("broken seeds: {:?}", totals.broken.keys().collect::<Vec<_>>());
+    shorten(options, first, &simulator, &seed_options)?;
     Ok(ExitCode::from(1))
 }
 
@@ -139,19 +138,19 @@ fn conclude(totals: &Totals, kinds: &[FaultKind]) -> bool {
 /// The shortest schedule of a broken seed that still breaks the same, as a command.
 fn shorten(
     options: &SimOptions,
-    seed: u64,
+    whole: &SeedLine,
     simulator: &std::path::Path,
     seed_options: &SeedOptions,
 ) -> Result<(), String> {
-    let whole = run_seed(simulator, seed, seed_options)?;
+    let seed = whole.seed;
     let all: Vec<u32> = whole.faults.iter().map(|(id, _)| *id).collect();
     let same = |line: &SeedLine| {
         let promises = |line: &SeedLine| line.violations.iter().map(|one| one.promise).collect::<Vec<_>>();
-        let before = promises(&whole);
+        let before = promises(whole);
         !line.holds() && (before.is_empty() || promises(line).iter().any(|one| before.contains(one)))
     };
-    if options.shrink == 0 || !same(&whole) {
-        println!("see it again: jepsen-lite replay --seed {seed}");
+    if options.shrink == 0 {
+        println!("see it again: jepsen-lite replay --seed {seed} {}", seed_options.arguments().join(" "));
         return Ok(());
     }
     println!(

@@ -114,9 +114,6 @@ pub struct Write {
     /// Attempts without an answer, or with one that leaves the outcome open.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ambiguous: u32,
-    /// How often the same bytes were sent again after the acknowledgement.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub resent: u32,
     /// The front of the last attempt, by its place in the list of fronts.
     pub front: u32,
     pub outcome: Outcome,

@@ -206,9 +206,6 @@ fn written(write: &Write, story: &Story) -> [Happened; 2] {
         counted(write.attempts.into(), "attempt", "attempts"),
         write.ambiguous
     );
-    if write.resent > 0 {
-        what.push_str(&format!("; sent again {} after that", counted(write.resent.into(), "time", "times")));
-    }
     if let Some(why) = &write.why {
         what.push_str(&format!(": {}", text(why)));
     }

@@ -105,7 +105,7 @@ pub(super) fn numbers(verdict: &Verdict, story: &Story) -> String {
                 number(totals.retried),
                 number(totals.unknown),
                 number(totals.rejected),
-                number(totals.resent)
+                number(verdict.summary.resent)
             ),
         ),
         card(

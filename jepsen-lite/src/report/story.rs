@@ -47,7 +47,6 @@ pub(super) struct Totals {
     pub(super) rejected: u64,
     /// Writes that were sent more than once before their outcome was known.
     pub(super) retried: u64,
-    pub(super) resent: u64,
     pub(super) reads: u64,
     pub(super) partial: u64,
     pub(super) counts: u64,
@@ -136,7 +135,6 @@ impl Story {
         self.totals.writes += 1;
         self.totals.items += items;
         self.totals.retried += u64::from(write.attempts > 1);
-        self.totals.resent += u64::from(write.resent);
         let bucket = self.buckets.at(write.completed_us);
         bucket.ambiguous += u64::from(write.ambiguous);
         match write.outcome {

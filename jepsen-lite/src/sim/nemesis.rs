@@ -260,10 +260,9 @@ fn start_again(world: &mut World, node: &str) {
     }
 }
 
-/// SIGKILL: what the kernel has stays.
+/// SIGKILL: what the kernel has stays. Nothing of a process is in the simulated Raft log.
 fn lose_nothing(machine: &Machine, _: &mut Evidence) {
     machine.disk.kill();
-    machine.log.kill();
 }
 
 fn lose_unsynced(machine: &Machine, evidence: &mut Evidence) {
