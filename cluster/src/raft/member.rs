@@ -207,20 +207,22 @@ impl Member {
         // before nor has it an entry of its own to wait for, so that openraft would show a state from before its end.
         // All that was ever committed is in a leader's log: the state of all of that is never too old.
         let last_in_log = self.raft.metrics().borrow().last_log_index;
-        match tokio::time::timeout(timeout, self.raft.ensure_linearizable()).await {
-            Ok(Ok(_)) => {
-                let applied = self.raft.wait(Some(timeout));
-                let applied =
-                    applied.applied_index_at_least(last_in_log, "a read waits for the leader's log").await;
-                match applied {
-                    Ok(_) => Ok(self.state_machine.applied()),
-                    Err(error) => Err(ReadError::Unavailable(error.to_string())),
-                }
+        let deadline = tokio::time::Instant::now() + timeout;
+        match tokio::time::timeout_at(deadline, self.raft.ensure_linearizable()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => {
+                return Err(ReadError::NotLeader);
             }
-            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => Err(ReadError::NotLeader),
-            Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
-            Err(_) => Err(ReadError::Unavailable(format!("leadership not confirmed within {timeout:?}"))),
+            Ok(Err(error)) => return Err(ReadError::Unavailable(error.to_string())),
+            Err(_) => {
+                return Err(ReadError::Unavailable(format!("leadership not confirmed within {timeout:?}")));
+            }
         }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let wait = self.raft.wait(Some(left));
+        let applied = wait.applied_index_at_least(last_in_log, "a read is served").await;
+        applied.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        Ok(self.state_machine.applied())
     }
 
     /// Adds a learner; it becomes a voter by [`Member::change_voters`].
