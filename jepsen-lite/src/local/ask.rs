@@ -1,41 +1,25 @@
-//! One GET to a node, on a connection of its own.
+//! One GET to a node, on a connection of its own: nodes end and start again between two of them.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use hyper_util::rt::TokioIo;
-use oteld_env::Net;
+use oteld_env::Env;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-/// Status and body of the answer.
+use crate::clients::exchange::Pool;
+
+/// Status and body of the answer. Must run on a runtime of one thread.
 ///
 /// # Errors
 /// When there is none within `wait`.
 pub(super) async fn get(address: &str, path: &str, wait: Duration) -> Result<(u16, Bytes), String> {
-    let request = Request::get(path).header("host", address).body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| error.to_string())?;
-    let exchange = async {
-        let connection = Net::Tcp.connect(address).await.map_err(|error| error.to_string())?;
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await;
-        let (mut sender, driver) = shaken.map_err(|error| error.to_string())?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-            let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-            Ok::<_, String>((head.status.as_u16(), body))
-        };
-        tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            // It ends first where the server closes after its answer.
-            _ = driver => answer.await,
-        }
-    };
+    let pool = Pool::new(Env::real());
+    let exchange = pool.exchange(address, Request::get(path), Bytes::new(), wait);
     match timeout(wait, exchange).await {
-        Ok(answered) => answered.map_err(|error| format!("{address}{path}: {error}")),
+        Ok(Ok(answer)) => Ok((answer.status, answer.body)),
+        Ok(Err(error)) => Err(format!("{address}{path}: {}", error.reason())),
         Err(_) => Err(format!("{address}{path}: no answer within {} ms", wait.as_millis())),
     }
 }
