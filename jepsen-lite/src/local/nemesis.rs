@@ -162,7 +162,7 @@ impl Nemesis {
         match &fault {
             Fault::Kill { nodes } | Fault::Meta { nodes, pauses: false } => self.kill(active, nodes),
             Fault::Power { nodes } => {
-                let bytes = self.until_unsynced(nodes).await;
+                let bytes = self.in_a_sync(nodes).await;
                 self.kill(active, nodes);
                 active.count(coverage::UNSYNCED_BYTES, bytes);
             }
@@ -229,9 +229,17 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Waits a moment for something that a power loss would lose; says how many bytes that is. Without another question
-    /// to anybody: they may be synced a millisecond later.
-    async fn until_unsynced(&self, nodes: &[String]) -> u64 {
+    /// Makes syncs slow and waits until one holds something back that a power loss would lose; says how many bytes that
+    /// is.
+    async fn in_a_sync(&self, nodes: &[String]) -> u64 {
+        for name in nodes {
+            let Ok(socket) = self.cluster.borrow_mut().node(name).map(|node| node.control.clone()) else {
+                continue;
+            };
+            let slow = DiskHow::Slow { ms: 2 * UNSYNCED_WAIT.as_millis() as u64 };
+            // Who does not answer now has no sync to be struck in either.
+            let _ = control::tell(&socket, control::disk(slow).as_slice()).await;
+        }
         let deadline = Instant::now() + UNSYNCED_WAIT;
         while Instant::now() < deadline {
             let mut answered = false;

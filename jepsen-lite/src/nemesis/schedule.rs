@@ -17,6 +17,10 @@ use super::topology::Topology;
 /// How long after a replica lost everything no other may: many times what it takes to copy a test's data.
 pub const HEAL_MS: u64 = 180_000;
 
+/// How long the first loss of the meta majority lasts, where there is time: what the data path does without a leader is
+/// judged when the rest of an election is over, and without the aftermath of other faults.
+const FIRST_LEADERLESS_MS: u64 = 9_000;
+
 /// A fault with its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timed {
@@ -137,15 +141,23 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Every kind in a slot of its own, as far as the time allows; returns when the last slot ends.
+    /// Every kind in a slot of its own, as far as the time allows, the loss of the meta majority before all others;
+    /// returns when the last slot ends.
     fn each_once(&mut self, kinds: &[FaultKind], from_ms: u64) -> u64 {
         let mut kinds = kinds.to_vec();
         for i in (1..kinds.len()).rev() {
             kinds.swap(i, self.random.in_range(0..i as u64 + 1) as usize);
         }
-        let span_ms = self.to_ms.saturating_sub(from_ms) * 19 / 20;
-        let slot_ms = (span_ms / kinds.len() as u64).min(2 * self.pace_ms);
         let mut at_ms = from_ms;
+        if let Some(place) = kinds.iter().position(|kind| *kind == FaultKind::Meta) {
+            let lasts_ms = FIRST_LEADERLESS_MS.min(self.to_ms.saturating_sub(from_ms) / 3);
+            if self.add(FaultKind::Meta, at_ms, lasts_ms, false) {
+                kinds.remove(place);
+                at_ms += lasts_ms;
+            }
+        }
+        let span_ms = self.to_ms.saturating_sub(at_ms) * 19 / 20;
+        let slot_ms = (span_ms / kinds.len().max(1) as u64).min(2 * self.pace_ms);
         for kind in kinds {
             let end_ms = at_ms + slot_ms;
             // The nodes of the fault before are often free a little later.
