@@ -59,6 +59,9 @@ pub enum Verdict {
 /// The meta Raft group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetaStatus {
+    /// Name of the member that said the rest: the leader where it answers, else any that does. Members that do not
+    /// hear of each other may differ.
+    pub seen_by: Option<String>,
     pub term: u64,
     /// Name of the leader's node; absent while there is none that the answering node knows.
     pub leader: Option<String>,

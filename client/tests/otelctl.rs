@@ -38,6 +38,7 @@ fn status(verdict: Verdict) -> ClusterStatus {
         verdict,
         reasons: if healthy { vec![] } else { vec!["storage-3 does not answer".into()] },
         meta: MetaStatus {
+            seen_by: Some("storage-1".into()),
             term: 7,
             leader: Some("storage-1".into()),
             members: vec![MetaMember {

@@ -15,10 +15,16 @@ pub(crate) fn cluster(status: &ClusterStatus) -> String {
     for reason in &status.reasons {
         let _ = writeln!(out, "  - {reason}");
     }
-    let leader = status.meta.leader.as_deref().unwrap_or("none");
-    let _ = writeln!(out, "\nMeta: term {}, leader {leader}", status.meta.term);
+    let meta = &status.meta;
+    let _ = match (&meta.leader, &meta.seen_by) {
+        (Some(leader), _) => writeln!(out, "\nMeta: term {}, leader {leader}", meta.term),
+        (None, Some(member)) => {
+            writeln!(out, "\nMeta: term {}, no leader, as {member} sees it", meta.term)
+        }
+        (None, None) => writeln!(out, "\nMeta: no member answers"),
+    };
     let mut members = table(&["MEMBER", "ADDRESS", "ROLE", "LAST INDEX"], &[3]);
-    for member in &status.meta.members {
+    for member in &meta.members {
         members.add_row([
             member.node.clone(),
             member.address.clone(),

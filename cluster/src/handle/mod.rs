@@ -235,6 +235,12 @@ impl MetaHandle {
         status::ask(&self.inner).await
     }
 
+    /// The group as the member of this process knows it; `None` where there is none.
+    pub fn own_status(&self) -> Option<Status> {
+        let own = status::message(&self.inner);
+        (own.member != 0).then(|| own.into())
+    }
+
     /// Ends this node's part in the group and lets go of its directory.
     pub async fn close(self) {
         let tasks: Vec<JoinHandle<()>> = self.tasks.0.lock().drain(..).collect();

@@ -3,22 +3,24 @@
 //!
 //! Samples are taken now and then, so that what happened between two of them is not seen. A node's copy of the metadata
 //! may lag and, after a restart, begin with an older one; so epochs are compared within a boot. Terms are on the disk
-//! of a meta node before it votes, so there they are compared across boots. After Raft's election safety (one leader
-//! a term) and etcd's linearizable revision checks.
+//! of a member before it votes, so that the terms of a member never fall, across all its boots; but members that do not
+//! hear of each other are in different terms, and a node asks whichever it reaches. So terms are compared by the member
+//! that told them, and by the node that asked, whose questions come one after the other. After Raft's election safety
+//! (one leader a term) and etcd's linearizable revision checks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::words::seconds;
 use super::{Found, Promise};
-use crate::history::event::{Sample, Start};
+use crate::history::event::Sample;
 
 #[derive(Default)]
 struct Node {
     boot: u32,
     /// By shard, epoch and when it was seen.
     epochs: BTreeMap<u32, (u64, u64)>,
-    term: u64,
-    term_at_us: u64,
+    /// By member of the meta group, its term and when it was seen.
+    terms: BTreeMap<String, (u64, u64)>,
 }
 
 /// Where something was seen first.
@@ -30,7 +32,6 @@ struct Seen<T> {
 
 #[derive(Default)]
 pub(crate) struct Epochs {
-    meta: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
     /// By shard and epoch.
     sets: BTreeMap<(u32, u64), Seen<Vec<String>>>,
@@ -38,17 +39,10 @@ pub(crate) struct Epochs {
 }
 
 impl Epochs {
-    pub(crate) fn new(start: &Start) -> Self {
-        let meta = start.nodes.get("meta").into_iter().flatten().cloned().collect();
-        Epochs { meta, ..Epochs::default() }
-    }
-
     pub(crate) fn sample(&mut self, sample: &Sample, found: &mut Found) {
         let node = self.nodes.entry(sample.node.clone()).or_default();
         if node.boot != sample.boot {
-            let keeps_term = self.meta.contains(&sample.node);
-            let (term, term_at_us) = if keeps_term { (node.term, node.term_at_us) } else { (0, 0) };
-            *node = Node { boot: sample.boot, term, term_at_us, ..Node::default() };
+            (node.boot, node.epochs) = (sample.boot, BTreeMap::new());
         }
         let at = seconds(sample.at_us);
         for (shard, now) in &sample.shards {
@@ -70,21 +64,18 @@ impl Epochs {
 
     fn term(&mut self, sample: &Sample, found: &mut Found) {
         let (term, at_us) = (sample.term, sample.at_us);
-        if term == 0 {
-            return;
-        }
+        let Some(member) = &sample.seen_by else { return };
         let node = self.nodes.entry(sample.node.clone()).or_default();
-        if term < node.term {
+        let (before, before_us) = node.terms.insert(member.clone(), (term, at_us)).unwrap_or((term, at_us));
+        if term < before {
             let what = format!(
-                "{} was in term {} of the meta group at {}, and is in term {term} at {}",
+                "{member} was in term {before} of the meta group at {}, and is in term {term} at {}, both as {} heard",
+                seconds(before_us),
+                seconds(at_us),
                 sample.node,
-                node.term,
-                seconds(node.term_at_us),
-                seconds(at_us)
             );
             found.add(Promise::P6, at_us, what, None);
         }
-        (node.term, node.term_at_us) = (term, at_us);
         let Some(leader) = &sample.leader else { return };
         let node = sample.node.clone();
         let first = self.leaders.entry(term).or_insert_with(|| Seen { what: leader.clone(), node, at_us });

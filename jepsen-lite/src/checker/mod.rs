@@ -200,7 +200,7 @@ impl Checkers {
             echoes: Echoes::default(),
             gaps: Gaps::default(),
             healed: Healed::default(),
-            epochs: Epochs::new(start),
+            epochs: Epochs::default(),
             registers: P6::default(),
             moves: Moves::default(),
             overload: Overload::default(),

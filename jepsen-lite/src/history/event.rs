@@ -313,7 +313,9 @@ pub struct Sample {
     /// By shard: epoch, the names of the set's nodes, and of the set that a move leads to.
     #[serde(default, deserialize_with = "by_number", skip_serializing_if = "BTreeMap::is_empty")]
     pub shards: BTreeMap<u32, ShardSample>,
-    /// The meta group's leader and term, as the node knows them.
+    /// The member of the meta group that the node got its leader and term from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
     #[serde(default)]

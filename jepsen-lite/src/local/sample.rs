@@ -116,6 +116,7 @@ async fn ask(mut sample: Sample, query: String, of_cluster: bool) -> (Sample, Op
     }
     let status = ask::get_json::<ClusterStatus>(&query, CLUSTER_STATUS_PATH, WAIT).await.ok();
     if let Some(status) = &status {
+        sample.seen_by.clone_from(&status.meta.seen_by);
         sample.leader.clone_from(&status.meta.leader);
         sample.term = status.meta.term;
     }

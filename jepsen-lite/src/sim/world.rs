@@ -188,12 +188,22 @@ impl World {
         let at_us = self.sim.elapsed().as_micros() as u64;
         let running =
             self.machines.values().filter_map(|machine| Some((machine, machine.node.borrow().clone()?)));
-        let sample = |(machine, node): (&Rc<Machine>, Rc<Node>)| Sample {
-            at_us,
-            node: machine.name.clone(),
-            boot: machine.boots.get() as u32,
-            shards: shards_of(&node.cluster()),
-            ..Sample::default()
+        let sample = |(machine, node): (&Rc<Machine>, Rc<Node>)| {
+            let member = node.meta_member();
+            let name = |id| {
+                let members = member.iter().flat_map(|status| &status.members);
+                members.filter(|member| Some(member.id) == id).map(|member| member.name.clone()).next()
+            };
+            Sample {
+                at_us,
+                node: machine.name.clone(),
+                boot: machine.boots.get() as u32,
+                shards: shards_of(&node.cluster()),
+                seen_by: member.as_ref().and_then(|status| name(status.member)),
+                leader: member.as_ref().and_then(|status| name(status.leader)),
+                term: member.as_ref().map_or(0, |status| status.term),
+                ..Sample::default()
+            }
         };
         running.map(sample).collect()
     }

@@ -304,6 +304,7 @@ fn samples() -> Vec<Event> {
             node: node.to_owned(),
             boot: 1,
             shards: [(5, shard)].into(),
+            seen_by: Some(format!("meta-{term}")),
             leader: Some(format!("meta-{term}")),
             term,
             resident_bytes: 500 << 20,

@@ -213,6 +213,7 @@ fn sample_events(shape: Shape, random: &mut Random) -> Vec<(u64, Event)> {
                 node: storage(second / every % 5),
                 boot: 1,
                 shards: shards.clone(),
+                seen_by: Some(format!("meta-{}", leader.max(1))),
                 leader: (!election).then(|| format!("meta-{}", leader.max(1))),
                 term,
                 resident_bytes: 100 << 20,

@@ -94,7 +94,7 @@ fn meta_status(state: &ClusterState, status: Option<&Status>) -> MetaStatus {
             last_log_index: None,
             role: MetaRole::Unreachable,
         });
-        return MetaStatus { term: 0, leader: None, members: members.collect() };
+        return MetaStatus { members: members.collect(), ..MetaStatus::default() };
     };
     let role = |role: &str| match role {
         "leader" => MetaRole::Leader,
@@ -111,6 +111,7 @@ fn meta_status(state: &ClusterState, status: Option<&Status>) -> MetaStatus {
         })
         .collect();
     members.sort_by(|a, b| a.node.cmp(&b.node));
-    let leader = status.members.iter().find(|member| Some(member.id) == status.leader);
-    MetaStatus { term: status.term, leader: leader.map(|member| member.name.clone()), members }
+    let name =
+        |id| status.members.iter().find(|member| Some(member.id) == id).map(|member| member.name.clone());
+    MetaStatus { seen_by: name(status.member), term: status.term, leader: name(status.leader), members }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use oteld_cluster::handle::{DirectoryError, MetaHandle, MetaLog, MetaOptions, MyNode};
+use oteld_cluster::handle::{DirectoryError, MetaHandle, MetaLog, MetaOptions, MyNode, Status};
 use oteld_cluster::ids::{self, ClusterId};
 use oteld_cluster::membership::Founder;
 use oteld_cluster::state::{self, ClusterState, Roles, Settings};
@@ -206,6 +206,11 @@ impl Node {
     /// The cluster as the node knows it.
     pub fn cluster(&self) -> Arc<ClusterState> {
         self.meta.state()
+    }
+
+    /// The meta group as the member of this process knows it; `None` without one.
+    pub fn meta_member(&self) -> Option<Status> {
+        self.meta.own_status()
     }
 
     /// Waits until the node does all that its roles promise.
