@@ -210,6 +210,29 @@ fn the_group_goes_on_without_its_leader_and_takes_it_back() {
     assert_eq!((state.cluster, setting(&state, "x")), (cluster, Some("2")));
 }
 
+/// It goes on in its term, without an entry of its own to commit.
+#[test]
+fn a_leader_that_restarts_reads_nothing_older_than_it_acknowledged() {
+    let places = places();
+    let mut rest = start_all(&places);
+    for round in 0..5 {
+        let leader = take_leader(&mut rest);
+        let value = round.to_string();
+        assert_eq!(leader.set("x", &value).expect("is applied"), Applied::Done);
+        let name = leader.name.clone();
+        drop((leader, rest));
+        let (first, others): (Vec<&Place>, Vec<&Place>) = places.iter().partition(|place| place.name == name);
+        let ordered = first.into_iter().chain(others);
+        rest = ordered.map(|place| Process::start(place, &options(&places))).collect();
+        let state = loop {
+            if let Ok(state) = rest[0].run(rest[0].handle.read()) {
+                break state;
+            }
+        };
+        assert_eq!(setting(&state, "x"), Some(&*value), "round {round}");
+    }
+}
+
 #[test]
 fn members_that_all_moved_at_once_find_each_other() {
     let mut places = places();
