@@ -45,6 +45,8 @@ pub const SEGMENTS_INSTALLED: &str = "segments_installed";
 /// Memtables flushed, and segments merged.
 pub const FLUSHES: &str = "flushes";
 pub const COMPACTIONS: &str = "compactions";
+/// Moves of shards that clients asked for and the meta group began.
+pub const MOVES_ASKED: &str = "moves_asked";
 /// Shards that changed their set of replicas.
 pub const MOVES_FINISHED: &str = "moves_finished";
 /// Answers that said that they are partial.
@@ -130,7 +132,7 @@ impl Tally {
                 }
             }
             Event::Read(read) => {
-                self.read(read.partial);
+                self.read(read.partial && !read.failed);
                 let signal = self.signals.entry(read.signal).or_default();
                 signal.complete_reads += u64::from(!read.partial);
                 signal.last_reads += u64::from(read.last && !read.partial);

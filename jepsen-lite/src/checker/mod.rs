@@ -232,7 +232,8 @@ impl Checkers {
             Event::Died(died) => p8_input::died(died, scene, found),
             Event::End(_) => self.whole = true,
             Event::Meta(_) => self.registers.event(event),
-            Event::Start(_) | Event::Healing(_) => {}
+            Event::Healing(moment) => self.durable.healing(moment.at_us, scene),
+            Event::Start(_) => {}
             Event::FaultBegan(_) | Event::FaultEnded(_) => {}
         }
     }

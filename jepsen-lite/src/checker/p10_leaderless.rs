@@ -2,9 +2,9 @@
 //! complete.
 //!
 //! Looks at stretches of more than [`STRETCH_US`] in which the meta group had lost its majority, was seen without a
-//! leader, and no other fault was in force or just over: there, some writes and some reads that were begun must have
-//! succeeded. One success is enough, so a data path that is merely slow is not found here. Where nothing was tried,
-//! nothing is proven, and coverage says so.
+//! leader, and no other fault was in force or just over: of the writes and of the reads that were begun in any
+//! [`STRETCH_US`] of them, some must have succeeded. One success is enough, so a data path that is merely slow is not
+//! found here. Where nothing was tried, nothing is proven, and coverage says so.
 
 use super::faults::AFTERMATH_US;
 use super::words::seconds;
@@ -28,12 +28,29 @@ struct Second {
     complete: u64,
 }
 
+/// [`STRETCH_US`] in seconds.
+const WINDOW: usize = (STRETCH_US / 1_000_000) as usize;
+
 struct Loss {
     id: u32,
     began_us: u64,
     ended_us: Option<u64>,
     proven: bool,
     seconds: Vec<Second>,
+}
+
+impl Loss {
+    /// What was begun in these seconds.
+    fn sum(&self, from: usize, to: usize) -> Second {
+        let mut sum = Second::default();
+        for second in self.seconds.iter().take(to).skip(from) {
+            sum.writes += second.writes;
+            sum.acknowledged += second.acknowledged;
+            sum.reads += second.reads;
+            sum.complete += second.complete;
+        }
+        sum
+    }
 }
 
 #[derive(Default)]
@@ -106,26 +123,26 @@ impl Leaderless {
         let mut proven = WithoutLeader::default();
         for loss in self.losses.iter().filter(|loss| loss.proven) {
             for (from, to) in quiet(loss, scene) {
-                let mut sum = Second::default();
-                for second in loss.seconds.iter().take(to).skip(from) {
-                    sum.writes += second.writes;
-                    sum.acknowledged += second.acknowledged;
-                    sum.reads += second.reads;
-                    sum.complete += second.complete;
-                }
+                let whole = loss.sum(from, to);
                 proven.stretches += 1;
-                proven.acknowledged += sum.acknowledged;
-                proven.complete += sum.complete;
+                proven.acknowledged += whole.acknowledged;
+                proven.complete += whole.complete;
+                let windows = (from..=to - WINDOW).map(|from| (from, loss.sum(from, from + WINDOW)));
+                let no_write = windows.clone().find(|(_, sum)| sum.writes > 0 && sum.acknowledged == 0);
+                let no_read = windows.clone().find(|(_, sum)| sum.reads > 0 && sum.complete == 0);
                 let at = |second: usize| loss.began_us + second as u64 * 1_000_000;
-                let stretch =
-                    format!("without a meta majority from {} to {}", seconds(at(from)), seconds(at(to)));
-                if sum.writes > 0 && sum.acknowledged == 0 {
-                    let what = format!("{stretch}, none of {} writes was acknowledged", sum.writes);
-                    found.add(Promise::P10, at(to), what, None);
+                let within = |from: usize| {
+                    let (lost, from, to) =
+                        (seconds(loss.began_us), seconds(at(from)), seconds(at(from + WINDOW)));
+                    format!("the meta group has no majority since {lost}: from {from} to {to}")
+                };
+                if let Some((from, sum)) = no_write {
+                    let what = format!("{}, none of {} writes was acknowledged", within(from), sum.writes);
+                    found.add(Promise::P10, at(from + WINDOW), what, None);
                 }
-                if sum.reads > 0 && sum.complete == 0 {
-                    let what = format!("{stretch}, none of {} reads was complete", sum.reads);
-                    found.add(Promise::P10, at(to), what, None);
+                if let Some((from, sum)) = no_read {
+                    let what = format!("{}, none of {} reads was complete", within(from), sum.reads);
+                    found.add(Promise::P10, at(from + WINDOW), what, None);
                 }
             }
         }
@@ -137,7 +154,6 @@ impl Leaderless {
 fn quiet(loss: &Loss, scene: &Scene) -> Vec<(usize, usize)> {
     let Some(ended_us) = loss.ended_us else { return Vec::new() };
     let seconds = (ended_us.saturating_sub(loss.began_us + TAIL_US) / 1_000_000) as usize;
-    let least = (STRETCH_US / 1_000_000) as usize;
     let mut stretches = Vec::new();
     let mut from = None;
     for second in 0..=seconds {
@@ -147,7 +163,7 @@ fn quiet(loss: &Loss, scene: &Scene) -> Vec<(usize, usize)> {
         if second < seconds && !other {
             from.get_or_insert(second);
         } else if let Some(from) = from.take()
-            && second - from > least
+            && second - from > WINDOW
         {
             stretches.push((from, second));
         }

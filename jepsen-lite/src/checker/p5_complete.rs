@@ -43,9 +43,15 @@ impl Healed {
                 self.since_us = Some(moment.at_us.saturating_add(scene.start.recover_us_max));
                 return;
             }
-            Event::Read(Read { partial: true, signal, invoked_us, completed_us, front, .. }) => {
-                (format!("read of {}", signal.name()), *invoked_us, *completed_us, *front)
-            }
+            Event::Read(Read {
+                partial: true,
+                failed: false,
+                signal,
+                invoked_us,
+                completed_us,
+                front,
+                ..
+            }) => (format!("read of {}", signal.name()), *invoked_us, *completed_us, *front),
             Event::Count(Count { partial: true, invoked_us, completed_us, front, .. }) => {
                 ("count".to_owned(), *invoked_us, *completed_us, *front)
             }

@@ -213,6 +213,7 @@ fn plan(rate: u64) -> Plan {
         meta_sessions: 3,
         probes: true,
         bursts: true,
+        moves: true,
         request_bytes_max: cluster::REQUEST_BYTES_MAX,
         answer_wait: Duration::from_secs(5),
         read_wait: Duration::from_secs(20),

@@ -1,4 +1,4 @@
-//! The clients of a run: writers, readers, sessions of the metadata, and probes with bad input. The same code against
+//! The clients of a run: writers, readers, sessions of the metadata, moves of shards, and probes with bad input. The same code against
 //! simulated clusters, processes and containers; one thread, many tasks.
 
 pub mod exchange;
@@ -6,6 +6,7 @@ mod write;
 mod read;
 mod probe;
 pub mod meta;
+mod mover;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -66,6 +67,8 @@ pub struct Plan {
     pub cell: u64,
     /// Sessions that change registers of the metadata.
     pub meta_sessions: u32,
+    /// Whether to move shards from store to store, where there are stores to choose from.
+    pub moves: bool,
     /// Whether to send what must be refused, too.
     pub probes: bool,
     /// Whether to send bursts that are more than a front may hold.
@@ -164,6 +167,10 @@ pub async fn run(
             meta::session(session, env, shared.timeline, members, record, stop).await;
         })
     }));
+    if shared.plan.moves {
+        let shared = shared.clone();
+        running.push(tokio::task::spawn_local(async move { mover::mover(shared).await }));
+    }
     if shared.plan.probes {
         let shared = shared.clone();
         running.push(tokio::task::spawn_local(async move { probe::prober(shared).await }));

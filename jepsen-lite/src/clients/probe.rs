@@ -21,7 +21,10 @@ use crate::workload::request::Block;
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// Between two probes.
-const PAUSE_MS: std::ops::Range<u64> = 500..4_000;
+const PAUSE_MS: std::ops::Range<u64> = 200..2_500;
+
+/// What [`bad`] knows.
+const KINDS: u64 = 12;
 
 /// Requests of a burst. Together they hold more than any budget that a test gives.
 const BURST: usize = 16;
@@ -39,15 +42,46 @@ struct Bad {
 /// Sends one thing that must be refused after the other until the healing begins, and now and then a burst.
 pub(super) async fn prober(shared: Rc<Shared>) {
     let mut turn = 0;
+    let mut kind = shared.env.random.in_range(0..KINDS) as usize;
+    let mut keys = Vec::new();
     while shared.phase() == Phase::Work {
         let pause = Duration::from_millis(shared.env.random.in_range(PAUSE_MS));
         shared.sleep_in_work(pause).await;
-        if shared.plan.bursts && turn % 16 == 15 {
-            burst(&shared).await;
-        } else {
-            one(&shared, bad(&shared, turn)).await;
+        match turn % 4 {
+            3 if shared.plan.bursts && turn % 8 == 7 => burst(&shared).await,
+            1 => keys.extend(use_key(&shared, turn).await),
+            2 if !keys.is_empty() => {
+                let key = &keys[shared.env.random.in_range(0..keys.len() as u64) as usize];
+                one(&shared, used_key(&shared, key, turn)).await;
+            }
+            _ => {
+                one(&shared, bad(&shared, kind)).await;
+                kind += 1;
+            }
         }
         turn += 1;
+    }
+}
+
+/// Sends something under an idempotency key of its own; the key, once that is acknowledged.
+async fn use_key(shared: &Rc<Shared>, turn: usize) -> Option<String> {
+    let key = format!("probe-{turn}");
+    let Bad { request, body, .. } = used_key(shared, &key, 0);
+    let address = &shared.targets.fronts[shared.some_front()].otlp_http;
+    let answer = shared.pool.exchange(address, request, body, shared.plan.answer_wait).await;
+    answer.is_ok_and(|answer| answer.status == 200).then_some(key)
+}
+
+/// Another body under the same key, as `version` says: it is no retry, and to drop it as one would lose it.
+fn used_key(shared: &Shared, key: &str, version: usize) -> Bad {
+    let body = noise(&format!("version {version} under {key}"), shared.run.start_unix_nano);
+    let request = post("/v1/logs", PROTOBUF).header("idempotency-key", key);
+    Bad {
+        kind: "another body under a used idempotency key",
+        expect: &[409],
+        is_query: false,
+        request,
+        body: body.into(),
     }
 }
 
@@ -83,7 +117,7 @@ fn post(path: &str, content_type: &str) -> http::request::Builder {
     Request::post(path).header("content-type", content_type)
 }
 
-fn bad(shared: &Shared, turn: usize) -> Bad {
+fn bad(shared: &Shared, kind: usize) -> Bad {
     let whole = || {
         let block = Block { signal: Signal::Logs, writer: u32::MAX, sequences: 0..4, echo: None };
         shared.run.request(&block)
@@ -102,7 +136,7 @@ fn bad(shared: &Shared, turn: usize) -> Bad {
         request: Request::get(path),
         body: Bytes::new(),
     };
-    match turn % 12 {
+    match kind % KINDS as usize {
         0 => {
             let mut body = whole();
             body.truncate(body.len() - 3);

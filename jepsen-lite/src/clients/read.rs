@@ -70,12 +70,24 @@ async fn until_complete(
     deadline: Instant,
 ) -> Result<(), String> {
     loop {
-        let why = match search(shared, session, signal, scope.clone(), true).await {
+        let invoked_us = shared.timeline.now_us();
+        let searched = search(shared, session, signal, scope.clone(), true).await;
+        let is_over = Instant::now() >= deadline;
+        let why = match searched {
             Ok(false) => return Ok(()),
             Ok(true) => "the answer is partial".to_owned(),
-            Err(error) => error,
+            Err(error) => {
+                let completed_us = shared.timeline.now_us();
+                let failed = Read { session, signal, invoked_us, completed_us, ..Read::default() };
+                let failed = Read { scope: scope.clone(), last: true, partial: true, failed: true, ..failed };
+                // What comes before may only be late.
+                if is_over {
+                    shared.recorder.record(Event::Read(failed));
+                }
+                error
+            }
         };
-        if Instant::now() >= deadline {
+        if is_over {
             return Err(why);
         }
         tokio::time::sleep(AGAIN).await;
@@ -122,8 +134,7 @@ async fn search(
     let mut read = Read { session, signal, scope, ..Read::default() };
     let body = ask(shared, &path, "application/json", &mut read, &[200]).await?.1;
     of_search(shared.run, &body, &mut read).map_err(|error| error.0)?;
-    // A partial answer proves nothing, also at the end.
-    read.last = last && !read.partial;
+    read.last = last;
     let partial = read.partial;
     shared.recorder.record(Event::Read(read));
     Ok(partial)

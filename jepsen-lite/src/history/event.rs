@@ -173,6 +173,9 @@ pub struct Read {
     pub front: u32,
     /// Whether the answer says that it may miss rows.
     pub partial: bool,
+    /// There was an error instead of an answer: partial, and shows nothing. Recorded of last reads alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
     /// By writer, the sequences within the scope that the answer shows: ascending ranges `from..to` that do not touch.
     #[serde(deserialize_with = "by_number")]
     pub seen: BTreeMap<u32, Vec<(u64, u64)>>,
@@ -322,6 +325,11 @@ pub struct Sample {
     pub term: u64,
     #[serde(default)]
     pub resident_bytes: u64,
+    /// Bytes that a front's requests in flight hold, by its own count, and its budget for them; 0 where it has none.
+    #[serde(default)]
+    pub request_bytes: u64,
+    #[serde(default)]
+    pub request_bytes_max: u64,
     /// Counters that only grow within a boot: flushes, compactions, segments installed, rows read back, ...
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, u64>,

@@ -106,7 +106,10 @@ pub async fn run(
 
 async fn ask(mut sample: Sample, query: String, of_cluster: bool) -> (Sample, Option<ClusterStatus>) {
     if let Ok((200, body)) = ask::get(&query, "/metrics", WAIT).await {
-        sample.counters = counters(&String::from_utf8_lossy(&body));
+        let text = String::from_utf8_lossy(&body);
+        sample.counters = counters(&text);
+        sample.request_bytes = gauge(&text, "oteld_admit_memory_bytes");
+        sample.request_bytes_max = gauge(&text, "oteld_admit_memory_limit_bytes");
     }
     if !of_cluster {
         return (sample, None);
@@ -140,6 +143,12 @@ fn counters(metrics: &str) -> BTreeMap<String, u64> {
         }
     }
     counters
+}
+
+/// A value without labels; 0 where there is none.
+fn gauge(metrics: &str, name: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse::<f64>().ok()).map_or(0, |value| value as u64)
 }
 
 #[cfg(test)]

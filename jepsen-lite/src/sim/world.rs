@@ -30,6 +30,9 @@ pub(super) const DISK_BYTES: u64 = 1 << 30;
 /// Largest request of a simulated front.
 pub(super) const REQUEST_BYTES_MAX: u64 = 256 << 10;
 
+/// What requests in flight of a simulated front may hold: less than a burst of the clients.
+const MEMORY_BYTES_MAX: usize = 1 << 20;
+
 /// A machine's parts that outlive its process.
 pub(super) struct Machine {
     pub(super) name: String,
@@ -68,7 +71,7 @@ impl Shape {
     pub(super) fn of_seed(seed: u64) -> Self {
         let random = Random::from_seed(seed ^ 0x5ade);
         let pick = |choices: &[u64]| choices[random.in_range(0..choices.len() as u64) as usize];
-        let (storage, meta) = (pick(&[3, 3, 4, 5]) as u32, pick(&[0, 0, 3]) as u32);
+        let (storage, meta) = (pick(&[3, 4, 5]) as u32, pick(&[0, 0, 3]) as u32);
         Shape {
             shards: pick(&[4, 8, 16]) as u32,
             memtable_bytes_max: pick(&[24 << 10, 96 << 10, 512 << 10]),
@@ -194,6 +197,10 @@ impl World {
                 let members = member.iter().flat_map(|status| &status.members);
                 members.filter(|member| Some(member.id) == id).map(|member| member.name.clone()).next()
             };
+            let readings = node.readings().read();
+            let reading = |name: &str| {
+                readings.iter().find(|reading| reading.name == name).map_or(0, |reading| reading.value as u64)
+            };
             Sample {
                 at_us,
                 node: machine.name.clone(),
@@ -202,6 +209,8 @@ impl World {
                 seen_by: member.as_ref().and_then(|status| name(status.member)),
                 leader: member.as_ref().and_then(|status| name(status.leader)),
                 term: member.as_ref().map_or(0, |status| status.term),
+                request_bytes: reading("oteld.admit.memory"),
+                request_bytes_max: reading("oteld.admit.memory_limit"),
                 ..Sample::default()
             }
         };
@@ -332,6 +341,7 @@ fn config(name: &str, shape: &Shape) -> Config {
         ingest: IngestConfig {
             timeout_ms: 3_000,
             request_bytes_max: REQUEST_BYTES_MAX as usize,
+            memory_bytes_max: MEMORY_BYTES_MAX,
             ..IngestConfig::default()
         },
         storage: StorageConfig {

@@ -106,6 +106,10 @@ fn overload_without_a_delay_and_memory_over_the_budget_are_found() {
     let verdict = history.verdict();
     assert_eq!(history.broken(), [P9], "{verdict}");
     assert!(verdict.violations[0].what.contains("2048 MiB"), "{verdict}");
+    let mut history = clean(1);
+    let sample = history.samples().nth(30).unwrap();
+    (sample.request_bytes, sample.request_bytes_max) = (1_001, 1_000);
+    assert_eq!(history.broken(), [P9], "{}", history.verdict());
 }
 
 /// Acknowledgements of logs stop for seven seconds.

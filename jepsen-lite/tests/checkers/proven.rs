@@ -1,5 +1,6 @@
 //! A run that proves too little is unknown and says what is missing; a history that was cut off, or is none, too.
 
+use jepsen_lite::checker::Promise::P1;
 use jepsen_lite::coverage::{LEADER_HIT, REPLAYED_ROWS};
 use jepsen_lite::history::event::{Event, Outcome};
 use jepsen_lite::history::file::{HistoryWriter, NAME};
@@ -74,6 +75,31 @@ fn an_acknowledged_item_that_no_last_read_covers_is_unknown_and_not_lost() {
     history.events.remove(place);
     unknown(&history, "last reads do not cover everything");
     assert!(history.verdict().summary.uncovered > 0);
+}
+
+#[test]
+fn what_only_partial_answers_are_left_of_is_lost_once_everything_should_have_healed() {
+    let partial = || {
+        let mut history = clean(1);
+        let last = history.events.iter_mut().find_map(|event| match event {
+            Event::Read(read) if read.last && read.signal == Signal::Traces => Some(read),
+            _ => None,
+        });
+        let read = last.unwrap();
+        (read.partial, read.seen) = (true, Default::default());
+        history
+    };
+    // The model's reads begin 5 s after healing, and its bound is 2 s.
+    let verdict = partial().verdict();
+    assert!(verdict.violations.iter().any(|violation| violation.promise == P1), "{verdict}");
+    assert!(verdict.to_string().contains("cannot be read any more"), "{verdict}");
+    let mut early = partial();
+    early.start.recover_us_max = 20 * S;
+    assert!(
+        early.verdict().violations.iter().all(|violation| violation.promise != P1),
+        "{}",
+        early.verdict()
+    );
 }
 
 #[test]

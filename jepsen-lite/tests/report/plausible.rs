@@ -218,6 +218,7 @@ fn sample_events(shape: Shape, random: &mut Random) -> Vec<(u64, Event)> {
                 term,
                 resident_bytes: 100 << 20,
                 counters: counters.into(),
+                ..Sample::default()
             }),
         ));
     }

@@ -1,27 +1,10 @@
-//! Scenarios by name: what broke others, done to oteld on purpose.
-//!
-//! Each fixes the cluster's shape and its faults; the seed decides their exact times, what clients do and every order. A
-//! scenario that did not really happen, by its own proof, is unknown.
+//! The scenarios.
 
-use oteld_env::Random;
-
-use super::world::Shape;
+use super::Scenario;
 use crate::coverage;
-use crate::nemesis::fault::{DiskHow, Fault, Link, LinkHow, Shape as Cut};
-use crate::nemesis::schedule::Timed;
+use crate::nemesis::fault::{DiskHow, Fault, LinkHow, Shape as Cut};
 use crate::nemesis::topology::Topology;
-
-/// A scenario.
-pub struct Scenario {
-    pub name: &'static str,
-    /// Where it happened.
-    pub known_from: &'static str,
-    pub what: &'static str,
-    pub(super) shape: fn() -> Shape,
-    faults: fn(&mut Script<'_>),
-    /// What must have happened at least once, by the names of [`crate::coverage`].
-    pub proof: &'static [&'static str],
-}
+use crate::sim::world::Shape;
 
 /// All of them.
 pub const ALL: &[Scenario] = &[
@@ -49,7 +32,7 @@ pub const ALL: &[Scenario] = &[
         shape: three,
         faults: |script| {
             let node = script.node(0);
-            script.add(6_000, 1_000, Fault::Disk { node, how: DiskHow::FlipBits { bits: 24 } });
+            script.add(10_000, 1_000, Fault::Disk { node, how: DiskHow::FlipBits { bits: 3_000 } });
             let (second, third) = (script.node(1), script.node(2));
             script.add(14_000, 4_000, Fault::Kill { nodes: vec![second] });
             script.add(20_000, 4_000, Fault::Kill { nodes: vec![third] });
@@ -194,10 +177,10 @@ pub const ALL: &[Scenario] = &[
         what: "fronts reach one replica only and answer partially; afterwards nothing of that may be left",
         shape: three,
         faults: |script| {
-            for round in 0..4 {
+            for round in 0..2 {
                 let (one, other) = (script.node(0), script.node(1));
                 let cut = [script.both_ways(&one), script.both_ways(&other)].concat();
-                script.add(1_500 + 7_000 * round, 5_000, Fault::Partition { shape: Cut::Single, cut });
+                script.add(1_500 + 14_500 * round, 13_000, Fault::Partition { shape: Cut::Single, cut });
             }
         },
         proof: &[coverage::HELD_BACK, coverage::PARTIAL_READS],
@@ -249,12 +232,112 @@ pub const ALL: &[Scenario] = &[
         what: "a single replica acknowledges, loses power, and is the only one who can know",
         shape: one,
         faults: |script| {
-            let points = ["wal.group_written", "wal.group_synced", "flush.after_commit", "wal.file_created"];
+            let points = [
+                "wal.group_written",
+                "compaction.before_commit",
+                "wal.group_synced",
+                "flush.after_commit",
+                "compaction.after_commit",
+                "wal.file_created",
+            ];
             for (round, point) in points.into_iter().cycle().take(9).enumerate() {
                 script.crash_at(1_500 + 3_000 * round as u64, 2_000, 0, point);
             }
         },
         proof: &[coverage::POINT_HIT, coverage::REPLAYED_ROWS],
+    },
+    Scenario {
+        name: "the-only-holder-is-lost",
+        known_from: "promise P1",
+        what: "fronts reach one replica alone, and then its disk is gone: it must not have been enough",
+        shape: with_meta,
+        faults: |script| {
+            let (alone, others) = (script.node(0), [script.node(1), script.node(2)]);
+            let cut =
+                script.between(&others, &[vec![alone.clone()], script.topology.fronts.clone()].concat());
+            script.add(4_000, 8_000, Fault::Partition { shape: Cut::Halves, cut });
+            script.add(11_500, 1_000, Fault::Wipe { node: alone });
+        },
+        proof: &[coverage::HELD_BACK, coverage::WIPED],
+    },
+    Scenario {
+        name: "a-failed-fsync-is-not-done-again",
+        known_from: "PostgreSQL, the fsync errors of 2018",
+        what: "an fsync fails on all nodes and the pages are gone; then power is lost",
+        shape: never_flushes,
+        faults: |script| {
+            for round in 0..6 {
+                let at_ms = 2_000 + 4_500 * round;
+                for node in script.storage() {
+                    script.add(at_ms, 1_500, Fault::Disk { node, how: DiskHow::FailedSync });
+                }
+                script.add(at_ms + 1_700, 800, Fault::Power { nodes: script.storage() });
+            }
+        },
+        proof: &[coverage::DISK_STRUCK, coverage::KILLED],
+    },
+    Scenario {
+        name: "fronts-that-lag-behind-moves",
+        known_from: "PROTOCOL, failure 4",
+        what: "shards move while fronts and restarted stores hear nothing of the metadata, and go by old maps",
+        shape: five_with_meta,
+        faults: |script| {
+            for round in 0..4_usize {
+                let at_ms = 1_500 + 7_000 * round as u64;
+                let (one, other) = (script.node(round % 5), script.node((round + 1) % 5));
+                let lags = [script.topology.fronts.clone(), vec![one.clone(), other.clone()]].concat();
+                let far = [script.node((round + 2) % 5), script.node((round + 3) % 5)];
+                let cut = [
+                    script.between(&lags, &script.topology.meta),
+                    script.between(&script.topology.fronts, &far),
+                ];
+                script.add(at_ms, 5_500, Fault::Partition { shape: Cut::Halves, cut: cut.concat() });
+                script.add(at_ms + 2_500, 400, Fault::Power { nodes: vec![one, other] });
+            }
+        },
+        proof: &[coverage::HELD_BACK, coverage::MOVES_FINISHED],
+    },
+    Scenario {
+        name: "moves-to-stores-that-fronts-do-not-reach",
+        known_from: "PROTOCOL, F1",
+        what: "shards move from stores that fronts reach to others that they do not: both sets must have a majority",
+        shape: five_with_meta,
+        faults: |script| {
+            for round in 0..7_usize {
+                let far = [script.node(round % 5), script.node((round + 1) % 5)];
+                let cut = script.between(&script.topology.fronts, &far);
+                script.add(1_500 + 4_000 * round as u64, 3_500, Fault::Partition { shape: Cut::Halves, cut });
+            }
+        },
+        proof: &[coverage::HELD_BACK, coverage::MOVES_FINISHED],
+    },
+    Scenario {
+        name: "crashes-in-the-middle-of-moves",
+        known_from: "PROTOCOL, M2 to M6",
+        what: "shards move while those that come, those that leave, and the one who drives are killed in turn",
+        shape: five,
+        faults: |script| {
+            for round in 0..12_usize {
+                let at_ms = 1_500 + 2_300 * round as u64;
+                script.add(at_ms, 700, Fault::Power { nodes: vec![script.node(round * 2 % 5)] });
+            }
+        },
+        proof: &[coverage::KILLED, coverage::MOVES_FINISHED],
+    },
+    Scenario {
+        name: "a-leader-that-was-deposed-answers",
+        known_from: "etcd and Consul, Jepsen analysis of 2014",
+        what: "each meta member in turn hears nobody, while clients reach it and the others elect another leader",
+        shape: with_meta,
+        faults: |script| {
+            for round in 0..3_usize {
+                let alone = script.meta(round);
+                let others = script.topology.meta.iter().filter(|other| **other != alone).cloned();
+                let cut = script.between(std::slice::from_ref(&alone), &others.collect::<Vec<_>>());
+                script.add(1_500 + 9_500 * round as u64, 8_000, Fault::Partition { shape: Cut::Single, cut });
+            }
+        },
+        proof: &[coverage::HELD_BACK],
     },
     Scenario {
         name: "no-meta-majority",
@@ -263,9 +346,9 @@ pub const ALL: &[Scenario] = &[
         shape: with_meta,
         faults: |script| {
             let nodes = vec![script.meta(0), script.meta(1)];
-            script.add(3_000, 11_000, Fault::Meta { nodes, pauses: false });
+            script.add(2_000, 13_000, Fault::Meta { nodes, pauses: false });
             let nodes = vec![script.meta(1), script.meta(2)];
-            script.add(16_000, 11_000, Fault::Meta { nodes, pauses: true });
+            script.add(16_500, 13_000, Fault::Meta { nodes, pauses: true });
         },
         proof: &[coverage::LEADERLESS],
     },
@@ -287,29 +370,16 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
-impl Scenario {
-    pub fn find(name: &str) -> Option<&'static Scenario> {
-        ALL.iter().find(|scenario| scenario.name == name)
-    }
-
-    /// Its faults, from `from_ms` on.
-    pub(super) fn schedule(&self, topology: &Topology, seed: u64, from_ms: u64) -> Vec<Timed> {
-        let random = Random::from_seed(seed ^ 0x5ce0);
-        let mut script = Script { topology, random, from_ms, faults: Vec::new() };
-        (self.faults)(&mut script);
-        let mut faults = script.faults;
-        faults.sort_by_key(|timed| timed.at_ms);
-        faults.iter_mut().zip(0..).for_each(|(timed, id)| timed.id = id);
-        faults
-    }
-}
-
 fn three() -> Shape {
     Shape::of(Topology::new(3, 0, 2), 3)
 }
 
 fn five() -> Shape {
     Shape::of(Topology::new(5, 0, 2), 3)
+}
+
+fn five_with_meta() -> Shape {
+    Shape::of(Topology::new(5, 3, 2), 3)
 }
 
 fn with_meta() -> Shape {
@@ -326,100 +396,4 @@ fn flushes_often() -> Shape {
 
 fn never_flushes() -> Shape {
     Shape { memtable_bytes_max: 256 << 20, ..three() }
-}
-
-/// Faults that are being written down.
-struct Script<'a> {
-    topology: &'a Topology,
-    random: Random,
-    from_ms: u64,
-    faults: Vec<Timed>,
-}
-
-impl Script<'_> {
-    /// Times are about so, after the start.
-    fn add(&mut self, at_ms: u64, lasts_ms: u64, fault: Fault) {
-        let at_ms = self.from_ms + at_ms + self.random.in_range(0..90);
-        self.faults.push(Timed { id: 0, at_ms, lasts_ms, fault });
-    }
-
-    fn crash_at(&mut self, at_ms: u64, lasts_ms: u64, place: usize, point: &str) {
-        let nth = self.random.in_range(1..6);
-        let node = self.node(place);
-        self.add(at_ms, lasts_ms, Fault::CrashAt { node, point: point.to_owned(), nth });
-    }
-
-    fn node(&self, place: usize) -> String {
-        self.topology.storage[place].clone()
-    }
-
-    fn front(&self, place: usize) -> String {
-        self.topology.fronts[place].clone()
-    }
-
-    fn meta(&self, place: usize) -> String {
-        self.topology.meta[place].clone()
-    }
-
-    fn storage(&self) -> Vec<String> {
-        self.topology.storage.clone()
-    }
-
-    fn links_to_storage(&self, front: &str) -> Vec<Link> {
-        self.topology.storage.iter().map(|node| (front.to_owned(), node.clone())).collect()
-    }
-
-    /// What storage nodes send to fronts.
-    fn links_from_storage(&self) -> Vec<Link> {
-        let fronts = &self.topology.fronts;
-        let links = self.topology.storage.iter();
-        links.flat_map(|node| fronts.iter().map(move |front| (node.clone(), front.clone()))).collect()
-    }
-
-    /// Between a node and everybody else.
-    fn both_ways(&self, node: &str) -> Vec<Link> {
-        let others = self.topology.all().into_iter().filter(|other| other != node);
-        others.flat_map(|other| [(node.to_owned(), other.clone()), (other, node.to_owned())]).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_scenario_has_a_name_of_its_own_and_faults_in_order() {
-        let mut names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), ALL.len());
-        for scenario in ALL {
-            let shape = (scenario.shape)();
-            for seed in 0..5 {
-                let faults = scenario.schedule(&shape.topology, seed, 1_000);
-                assert!(
-                    !faults.is_empty() && faults.is_sorted_by_key(|timed| timed.at_ms),
-                    "{}",
-                    scenario.name
-                );
-                assert_eq!(faults, scenario.schedule(&shape.topology, seed, 1_000));
-                assert!(faults.iter().all(|timed| timed.end_ms() < 31_000), "{}: {faults:#?}", scenario.name);
-            }
-        }
-    }
-
-    #[test]
-    fn no_scenario_stops_a_node_that_another_of_its_faults_holds_stopped() {
-        for scenario in ALL {
-            let shape = (scenario.shape)();
-            let faults = scenario.schedule(&shape.topology, 1, 0);
-            for (i, one) in faults.iter().enumerate().filter(|(_, one)| one.fault.stops_nodes()) {
-                for other in faults[..i].iter().filter(|other| other.fault.stops_nodes()) {
-                    let shared = one.fault.nodes().iter().any(|node| other.fault.nodes().contains(node));
-                    let overlap = one.at_ms < other.end_ms() && other.at_ms < one.end_ms();
-                    assert!(!(shared && overlap), "{}: {one} and {other}", scenario.name);
-                }
-            }
-        }
-    }
 }
