@@ -8,6 +8,7 @@ pub mod nemesis;
 pub mod history;
 pub mod sim;
 pub mod simulations;
+pub mod planted;
 pub mod shrink;
 pub mod local;
 pub mod coverage;
