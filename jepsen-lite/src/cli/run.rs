@@ -10,6 +10,7 @@ use jepsen_lite::clients::{self, Front, NodeAddress, Phase, Plan, Targets};
 use jepsen_lite::history::event::{FORMAT, Start};
 use jepsen_lite::local::{self, Settings, Work, cluster};
 use jepsen_lite::nemesis::fault::FaultKind;
+use jepsen_lite::nemesis::partition::Cuts;
 use jepsen_lite::nemesis::schedule::{possible, schedule};
 use jepsen_lite::nemesis::topology::Topology;
 use jepsen_lite::report;
@@ -116,7 +117,8 @@ pub(crate) fn run(options: RunOptions) -> Result<ExitCode, String> {
     let tested = version(&oteld)?;
     let dir = dir(&options)?;
     let time_ms = options.time.as_millis() as u64;
-    let schedule = schedule(options.seed, &topology, &kinds, FIRST_FAULT_MS, time_ms, options.rf);
+    let schedule =
+        schedule(options.seed, &topology, Cuts::Links, &kinds, FIRST_FAULT_MS, time_ms, options.rf);
     let start = start(&options, &topology, &kinds, &tested)?;
     let listed: Vec<String> = schedule.iter().map(|timed| format!("{timed}\n")).collect();
     let told = "what is planned, in seconds since the cluster was ready";
