@@ -1,0 +1,130 @@
+//! The `docker` command: what it prints, or why it failed in words that help whoever runs the tool.
+
+#![allow(clippy::disallowed_methods, reason = "commands containers, and is part of no node")]
+
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How long an engine may take for anything but starting a cluster.
+pub(super) const WAIT: Duration = Duration::from_secs(60);
+
+/// Runs a command and waits for it, blocking; what it prints on its standard output.
+///
+/// # Errors
+/// When it cannot be run or fails: what it says.
+pub(super) fn now(arguments: &[String]) -> Result<String, String> {
+    output(arguments).map(|(out, _)| out)
+}
+
+/// As [`now`], with what it prints on its standard error.
+///
+/// # Errors
+/// As [`now`].
+pub(super) fn output(arguments: &[String]) -> Result<(String, String), String> {
+    let mut command = Command::new("docker");
+    // An interrupt from the terminal is for the tool, which ends the run in order.
+    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    let output = command.output().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            "there is no `docker` command: the compose driver needs Docker and its Compose plugin".to_owned()
+        }
+        _ => format!("cannot run docker: {error}"),
+    })?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok((text(&output.stdout), text(&output.stderr)));
+    }
+    let said = text(&output.stderr);
+    Err(format!("`docker {}` failed with {}: {}", arguments.join(" "), output.status, said.trim()))
+}
+
+/// As [`output`], without holding up the thread.
+///
+/// # Errors
+/// As [`output`], and after `wait`.
+pub(super) async fn within(wait: Duration, arguments: Vec<String>) -> Result<(String, String), String> {
+    let what = arguments.join(" ");
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("docker".into());
+    // It ends with the command; whoever does not wait any longer leaves it to that.
+    let started = thread.spawn(move || drop(tell.send(output(&arguments))));
+    started.map_err(|error| format!("cannot start a thread for `docker {what}`: {error}"))?;
+    match timeout(wait, told).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(_)) => Err(format!("the thread of `docker {what}` broke")),
+        Err(_) => Err(format!("`docker {what}` takes more than {} s", wait.as_secs())),
+    }
+}
+
+/// Runs `docker COMMAND... NAMES...`.
+///
+/// # Errors
+/// As [`within`].
+pub(super) async fn run(command: &[&str], names: &[String]) -> Result<String, String> {
+    within(WAIT, words(command, names)).await.map(|(out, _)| out)
+}
+
+/// The words of a command line.
+pub(super) fn words(command: &[&str], more: &[String]) -> Vec<String> {
+    command.iter().map(ToString::to_string).chain(more.iter().cloned()).collect()
+}
+
+/// Whether there is an engine with Compose.
+///
+/// # Errors
+/// What to do about what is missing.
+pub(super) fn check() -> Result<(), String> {
+    now(&words(&["version", "--format", "{{.Server.Version}}"], &[])).map_err(|error| {
+        if error.starts_with("there is no") {
+            return error;
+        }
+        format!("no Docker engine answers; start one, or say in DOCKER_HOST where it is. {error}")
+    })?;
+    let version = now(&words(&["compose", "version", "--short"], &[]));
+    version.map_err(|error| format!("docker has no Compose plugin (docker-compose-plugin): {error}"))?;
+    Ok(())
+}
+
+/// What an image says of its version, by its own binary.
+///
+/// # Errors
+/// What to do where the engine does not have it.
+pub(super) fn version_of(image: &str, files: &str) -> Result<String, String> {
+    let id = now(&words(&["image", "inspect", "--format", "{{.Id}}", image], &[])).map_err(|error| {
+        format!(
+            "the engine does not have the image {image}; make it with `docker compose {files} build`, or with \
+             `docker/image.sh {image}` from binaries, or name another in OTELD_IMAGE. {error}"
+        )
+    })?;
+    let run = ["run", "--rm", "--pull", "never", "--network", "none", image, "--version"];
+    let version = now(&words(&run, &[])).map_err(|error| format!("{image} does not run: {error}"))?;
+    let id: String = id.trim().chars().take("sha256:".len() + 12).collect();
+    Ok(format!("{} (image {image}, {id})", version.trim()))
+}
+
+/// Whether nothing has the project's name yet: whatever has it is removed at the end.
+///
+/// # Errors
+/// What there is, and what to do about it.
+pub(super) fn check_is_free(project: &str) -> Result<(), String> {
+    let of_project = format!("label=com.docker.compose.project={project}");
+    for (what, list) in [
+        ("containers", ["ps", "--all", "--quiet", "--filter"].as_slice()),
+        ("volumes", &["volume", "ls", "--quiet", "--filter"]),
+        ("networks", &["network", "ls", "--quiet", "--filter"]),
+    ] {
+        let found = now(&words(list, std::slice::from_ref(&of_project)))?;
+        if !found.trim().is_empty() {
+            return Err(format!(
+                "project {project} has {what} already, of another run or of one that was kept. Give another --project, or \
+                 remove all of it, if that is meant: docker compose -p {project} down --volumes"
+            ));
+        }
+    }
+    Ok(())
+}
