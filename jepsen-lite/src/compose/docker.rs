@@ -4,9 +4,11 @@
 
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -26,21 +28,48 @@ pub(super) fn now(arguments: &[String]) -> Result<String, String> {
 /// # Errors
 /// As [`now`].
 pub(super) fn output(arguments: &[String]) -> Result<(String, String), String> {
+    started(arguments).and_then(|child| ended(child, arguments))
+}
+
+fn started(arguments: &[String]) -> Result<Child, String> {
     let mut command = Command::new("docker");
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // An interrupt from the terminal is for the tool, which ends the run in order.
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
-    let output = command.output().map_err(|error| match error.kind() {
+    command.process_group(0).spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             "there is no `docker` command: the compose driver needs Docker and its Compose plugin".to_owned()
         }
         _ => format!("cannot run docker: {error}"),
-    })?;
+    })
+}
+
+fn ended(child: Child, arguments: &[String]) -> Result<(String, String), String> {
+    let what = arguments.join(" ");
+    let output =
+        child.wait_with_output().map_err(|error| format!("cannot wait for `docker {what}`: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
         return Ok((text(&output.stdout), text(&output.stderr)));
     }
     let said = text(&output.stderr);
-    Err(format!("`docker {}` failed with {}: {}", arguments.join(" "), output.status, said.trim()))
+    Err(format!("`docker {what}` failed with {}: {}", output.status, said.trim()))
+}
+
+/// A command that runs. Dropped before its end it is killed, so that it does nothing any more to what comes after it.
+struct Job {
+    group: Pid,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if !thread.is_finished() {
+            // The command and its plugins. Fails only where they ended meanwhile.
+            let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+        }
+        let _ = thread.join();
+    }
 }
 
 /// As [`output`], without holding up the thread.
@@ -49,11 +78,13 @@ pub(super) fn output(arguments: &[String]) -> Result<(String, String), String> {
 /// As [`output`], and after `wait`.
 pub(super) async fn within(wait: Duration, arguments: Vec<String>) -> Result<(String, String), String> {
     let what = arguments.join(" ");
+    let child = started(&arguments)?;
+    let group = Pid::from_child(&child);
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("docker".into());
-    // It ends with the command; whoever does not wait any longer leaves it to that.
-    let started = thread.spawn(move || drop(tell.send(output(&arguments))));
-    started.map_err(|error| format!("cannot start a thread for `docker {what}`: {error}"))?;
+    let thread = thread.spawn(move || drop(tell.send(ended(child, &arguments))));
+    let thread = thread.map_err(|error| format!("cannot start a thread for `docker {what}`: {error}"))?;
+    let _job = Job { group, thread: Some(thread) };
     match timeout(wait, told).await {
         Ok(Ok(output)) => output,
         Ok(Err(_)) => Err(format!("the thread of `docker {what}` broke")),
@@ -127,4 +158,23 @@ pub(super) fn check_is_free(project: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_nobody_waits_for_is_killed_with_what_it_started() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 1000 & wait"]).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap();
+        let (group, mut out) = (Pid::from_child(&child), child.stdout.take().unwrap());
+        let thread = std::thread::Builder::new().spawn(move || drop(child.wait())).unwrap();
+        drop(Job { group, thread: Some(thread) });
+        // It ends when nobody is left who could write.
+        assert_eq!(out.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
 }

@@ -8,13 +8,15 @@ mod docker;
 mod file;
 mod container;
 mod witness;
+mod plan;
 mod cluster;
+mod hands;
 mod nemesis;
 
 use std::path::PathBuf;
 
 use self::cluster::Cluster;
-pub use self::cluster::Plan;
+pub use self::plan::Plan;
 use crate::driver::{self, Progress, Settings, Work, Worked};
 use crate::nemesis::fault::FaultKind;
 use crate::nemesis::schedule;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Node, inspect};
+use super::cluster::Cluster;
 use super::container::Container;
-use super::docker::{self, words};
+use super::hands::Hands;
 use super::witness::{Testimony, Witness};
 use crate::coverage;
 use crate::driver::sample::Seen;
@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The faults in force on containers.
 pub(super) struct Nemesis {
-    cluster: Rc<RefCell<Cluster>>,
+    hands: Hands,
     timeline: Timeline,
     recorder: Recorder,
     seen: Rc<RefCell<Seen>>,
@@ -50,24 +50,10 @@ struct Active {
     isolated: Option<String>,
 }
 
-impl Active {
-    fn count(&mut self, what: &'static str, count: u64) {
-        *self.evidence.entry(what).or_default() += count;
-    }
-
-    /// The nodes that do not go on as others do.
-    fn struck(&self) -> Vec<String> {
-        match &self.isolated {
-            Some(node) => vec![node.clone()],
-            None => self.timed.fault.nodes(),
-        }
-    }
-}
-
 impl Nemesis {
     pub(super) fn new(cluster: Rc<RefCell<Cluster>>, scene: Scene) -> Self {
         Nemesis {
-            cluster,
+            hands: Hands::new(cluster),
             timeline: scene.timeline,
             recorder: scene.recorder,
             seen: scene.seen,
@@ -84,83 +70,45 @@ impl Nemesis {
     async fn strike(&mut self, active: &mut Active) -> Result<(), String> {
         let leader = self.seen.borrow().leader.clone();
         let led = leader.is_some_and(|leader| active.struck().contains(&leader));
-        match active.timed.fault.clone() {
-            Fault::Kill { nodes } | Fault::Meta { nodes, pauses: false } => self.kill(active, &nodes).await?,
-            Fault::Pause { node } => self.pause(active, &[node]).await?,
-            Fault::Meta { nodes, pauses: true } => self.pause(active, &nodes).await?,
-            Fault::Partition { .. } => self.isolate(active).await?,
-            fault => return Err(format!("the compose driver cannot do that: {fault}")),
+        let fault = active.timed.fault.clone();
+        match &fault {
+            Fault::Kill { nodes } | Fault::Meta { nodes, pauses: false } => self.kill(active, nodes).await?,
+            Fault::Pause { .. } | Fault::Meta { pauses: true, .. } => {
+                self.hands.pause(&fault.nodes()).await?
+            }
+            Fault::Partition { .. } => match &active.isolated {
+                Some(node) => self.hands.disconnect(node).await?,
+                None => return Err("the compose driver cannot cut single links, use --driver local".into()),
+            },
+            _ => return Err("the compose driver cannot do that, use --driver local".into()),
         }
+        active.since = Instant::now();
         active.count(coverage::LEADER_HIT, u64::from(led));
         Ok(())
     }
 
-    async fn inspect(&self, names: &[String]) -> Result<Vec<(String, Container)>, String> {
-        let ids = self.cluster.borrow().ids(names)?;
-        inspect(names, &ids).await
-    }
-
-    fn with<T>(&self, name: &str, change: impl FnOnce(&mut Node) -> T) -> Option<T> {
-        self.cluster.borrow_mut().nodes.get_mut(name).map(change)
-    }
-
-    /// All at the same moment. It counts what ran before, and ended by SIGKILL and not by itself.
+    /// It counts what ran before, and ended by SIGKILL and not by itself.
     async fn kill(&mut self, active: &mut Active, nodes: &[String]) -> Result<(), String> {
-        let before = self.inspect(nodes).await?;
+        let before = self.hands.inspect(nodes).await?;
         for (name, container) in &before {
             self.notice_end(name, container);
-            self.with(name, |node| node.is_up = false);
+            self.hands.with(name, |node| node.is_up = false);
         }
-        let running: Vec<&(String, Container)> =
-            before.iter().filter(|(_, container)| container.runs()).collect();
-        if running.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<String> = running.iter().map(|(_, container)| container.id.clone()).collect();
-        let killed = docker::run(&["kill", "--signal", "KILL"], &ids).await;
-        let names: Vec<String> = running.iter().map(|(name, _)| name.clone()).collect();
-        for ((_, was), (name, is)) in running.iter().zip(self.inspect(&names).await?) {
-            let same = was.state.started_at == is.state.started_at;
-            if same && is.was_killed() {
+        let running = before.into_iter().filter(|(_, container)| container.runs()).collect();
+        for (name, was, is) in self.hands.kill(running).await? {
+            if was.state.started_at == is.state.started_at && is.was_killed() {
                 active.count(coverage::KILLED, 1);
             } else {
                 self.notes.push(format!("{name} was not killed: {}", is.how_it_ended()));
             }
         }
-        killed.map(drop)
-    }
-
-    async fn pause(&mut self, active: &mut Active, nodes: &[String]) -> Result<(), String> {
-        let ids = self.cluster.borrow().ids(nodes)?;
-        docker::run(&["pause"], &ids).await?;
-        for name in nodes {
-            self.with(name, |node| node.is_paused = true);
-        }
-        active.since = Instant::now();
-        Ok(())
-    }
-
-    async fn isolate(&mut self, active: &mut Active) -> Result<(), String> {
-        let node = active.isolated.clone();
-        let node = node.ok_or("the compose driver cannot cut single links, use --driver local")?;
-        let (id, networks) = {
-            let cluster = self.cluster.borrow();
-            let node = cluster.nodes.get(&node).ok_or_else(|| format!("there is no node {node}"))?;
-            (node.id.clone(), node.networks.clone())
-        };
-        // Another fault may have done it already.
-        let is = self.inspect(std::slice::from_ref(&node)).await?.remove(0).1;
-        for attachment in networks.iter().filter(|attachment| is.is_in(&attachment.network)) {
-            docker::run(&["network", "disconnect", &attachment.network, &id], &[]).await?;
-        }
-        active.since = Instant::now();
         Ok(())
     }
 
     /// Records an end that no fault brought about; says whether there was one.
     fn notice_end(&self, name: &str, container: &Container) -> bool {
-        let ended =
-            container.is_gone() && self.with(name, |node| std::mem::take(&mut node.is_up)) == Some(true);
+        let was_up = |node: &mut super::cluster::Node| std::mem::take(&mut node.is_up);
+        let ended = container.is_gone() && self.hands.with(name, was_up) == Some(true);
         if ended {
             let (at_us, how) = (self.timeline.now_us(), container.how_it_ended());
             self.recorder.record(Event::Died(Died { at_us, node: name.to_owned(), how }));
@@ -168,69 +116,31 @@ impl Nemesis {
         ended
     }
 
+    /// Does what is done at the end.
     async fn undo(&mut self, active: &mut Active) -> Result<(), String> {
+        let nodes = active.timed.fault.nodes();
         match &active.timed.fault {
-            Fault::Kill { nodes } | Fault::Meta { nodes, pauses: false } => self.start(nodes).await,
+            Fault::Kill { .. } | Fault::Meta { pauses: false, .. } => self.start(&nodes).await,
             Fault::Pause { .. } | Fault::Meta { pauses: true, .. } => {
-                let nodes = active.timed.fault.nodes();
-                for (_, container) in self.inspect(&nodes).await? {
-                    if container.state.paused {
-                        active.count(coverage::PAUSED_MS, active.since.elapsed().as_millis() as u64);
-                    }
-                }
-                self.go_on(&nodes).await
+                let is = self.hands.inspect(&nodes).await?;
+                let paused = is.iter().filter(|(_, container)| container.state.paused).count() as u64;
+                active.count(coverage::PAUSED_MS, paused * active.since.elapsed().as_millis() as u64);
+                self.hands.unpause(&nodes).await
             }
             Fault::Partition { .. } => {
-                let Some(node) = active.isolated.clone() else { return Ok(()) };
-                let still = self.active.values().any(|other| other.isolated.as_ref() == Some(&node));
-                if still {
+                let Some(node) = &active.isolated else { return Ok(()) };
+                if self.active.values().any(|other| other.isolated.as_ref() == Some(node)) {
                     return Ok(());
                 }
-                let is = self.inspect(std::slice::from_ref(&node)).await?.remove(0).1;
-                self.reconnect(&node, &is).await
+                let is = self.hands.inspect(std::slice::from_ref(node)).await?.remove(0).1;
+                self.hands.reconnect(node, &is).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Starts those of the nodes that do not run.
     async fn start(&mut self, nodes: &[String]) -> Result<(), String> {
-        let down: Vec<String> =
-            nodes.iter().filter(|name| self.with(name, |node| !node.is_up) == Some(true)).cloned().collect();
-        if down.is_empty() {
-            return Ok(());
-        }
-        let ids = self.cluster.borrow().ids(&down)?;
-        docker::run(&["start"], &ids).await?;
-        for (name, container) in self.inspect(&down).await? {
-            let has_log = self.with(&name, |node| {
-                (node.is_up, node.is_paused) = (true, false);
-                node.boot += 1;
-                node.started(&container);
-                node.is_storage
-            });
-            if has_log == Some(true) {
-                self.starting.insert(name);
-            }
-        }
-        Ok(())
-    }
-
-    async fn go_on(&mut self, nodes: &[String]) -> Result<(), String> {
-        let ids = self.cluster.borrow().ids(nodes)?;
-        docker::run(&["unpause"], &ids).await?;
-        for name in nodes {
-            self.with(name, |node| node.is_paused = false);
-        }
-        Ok(())
-    }
-
-    /// Puts a node back into the networks in which it was started, under its names.
-    async fn reconnect(&self, name: &str, is: &Container) -> Result<(), String> {
-        let networks = self.with(name, |node| node.networks.clone()).unwrap_or_default();
-        for attachment in networks.iter().filter(|attachment| !is.is_in(&attachment.network)) {
-            docker::within(docker::WAIT, attachment.connect(&is.id)).await?;
-        }
+        self.starting.extend(self.hands.start(nodes).await?);
         Ok(())
     }
 
@@ -238,9 +148,8 @@ impl Nemesis {
     async fn look(&mut self) {
         self.looked = Instant::now();
         let testimony = if self.witness.has_answered() { self.witness.answer().await } else { None };
-        let names: Vec<String> = self.cluster.borrow().nodes.keys().cloned().collect();
-        let containers = match self.inspect(&names).await {
-            Ok(containers) => containers.into_iter().collect::<BTreeMap<_, _>>(),
+        let containers: BTreeMap<String, Container> = match self.hands.inspect(&self.hands.names()).await {
+            Ok(containers) => containers.into_iter().collect(),
             Err(error) => return self.notes.push(error),
         };
         let ended = containers.iter().filter(|(name, container)| self.notice_end(name, container));
@@ -268,20 +177,16 @@ impl Nemesis {
             let container = containers.get(name);
             container.is_some_and(|container| container.runs() && !container.is_isolated())
         };
-        let cluster = self.cluster.borrow();
-        let mut fronts = cluster.nodes.iter().filter(|(_, node)| !node.addresses.otlp_http.is_empty());
-        if let Some((_, front)) = fronts.find(|(name, _)| hears(name)) {
-            self.witness.ask(front.addresses.query.clone());
+        if let Some(query) = self.hands.hearing_front(hears) {
+            self.witness.ask(query);
         }
     }
 
     /// How many rows the nodes that started read back from their logs.
     async fn read_logs(&mut self) {
         for name in std::mem::take(&mut self.starting) {
-            let up = self.with(&name, |node| node.is_up.then(|| (node.id.clone(), node.started_at.clone())));
-            let Some(Some((id, since))) = up else { continue };
-            let said = docker::within(docker::WAIT, words(&["logs", "--since", &since, &id], &[])).await;
-            match said.ok().and_then(|(out, err)| rows_read_back(&(out + &err))) {
+            let Some(log) = self.hands.log(&name).await else { continue };
+            match rows_read_back(&log) {
                 Some(rows) => self.recorder.add(coverage::REPLAYED_ROWS, rows),
                 None => drop(self.starting.insert(name)),
             }
@@ -294,10 +199,10 @@ impl Nemesis {
             let nodes = std::slice::from_ref(name);
             let mut mended = self.start(nodes).await;
             if mended.is_ok() && container.state.paused {
-                mended = self.go_on(nodes).await;
+                mended = self.hands.unpause(nodes).await;
             }
             if mended.is_ok() {
-                mended = self.reconnect(name, container).await;
+                mended = self.hands.reconnect(name, container).await;
             }
             if let Err(error) = mended {
                 self.notes.push(format!("{name} is not healed yet: {error}"));
@@ -307,6 +212,18 @@ impl Nemesis {
 }
 
 impl Active {
+    fn count(&mut self, what: &'static str, count: u64) {
+        *self.evidence.entry(what).or_default() += count;
+    }
+
+    /// The nodes that do not go on as others do.
+    fn struck(&self) -> Vec<String> {
+        match &self.isolated {
+            Some(node) => vec![node.clone()],
+            None => self.timed.fault.nodes(),
+        }
+    }
+
     /// Counts what containers and a front say in favour of it.
     fn look(&mut self, containers: &BTreeMap<String, Container>, testimony: Option<&Testimony>) {
         if let Fault::Meta { nodes, .. } = &self.timed.fault {
@@ -316,9 +233,10 @@ impl Active {
             self.count(coverage::LEADERLESS, u64::from(leaderless));
         }
         let (Some(node), Some(testimony)) = (&self.isolated, testimony) else { return };
-        // A process that runs and has no network at the end of the question, which was asked when it had none either.
-        let cut = containers.get(node).is_some_and(|container| container.runs() && container.is_isolated());
-        if cut && testimony.asked >= self.since && testimony.silent.contains(node) {
+        // Cut off before the question and after the answer, by a process that could answer if it were not.
+        let is_cut =
+            containers.get(node).is_some_and(|container| container.runs() && container.is_isolated());
+        if is_cut && testimony.asked >= self.since && testimony.silent.contains(node) {
             self.count(coverage::HELD_BACK, 1);
         }
     }
@@ -345,6 +263,7 @@ impl driver::Nemesis for Nemesis {
             self.notes.push(format!("#{} {fault}: {error}", timed.id));
         }
         self.active.insert(timed.id, active);
+        // A short partition has no time to lose for its proof.
         if matches!(fault, Fault::Partition { .. }) {
             self.look().await;
         }
