@@ -11,6 +11,9 @@ use super::docker;
 /// Names of nodes with what the engine says of their containers.
 pub(super) type Looked = Vec<(String, Container)>;
 
+/// On a busy machine the kernel's freezer may not get all threads at once, and the engine gives up ("unable to freeze").
+const PAUSE_TRIES: u32 = 3;
+
 pub(super) struct Hands(Rc<RefCell<Cluster>>);
 
 impl Hands {
@@ -78,12 +81,28 @@ impl Hands {
         Ok(stores)
     }
 
+    /// Pauses them, or none.
+    ///
     /// # Errors
     /// When the engine could not.
     pub(super) async fn pause(&self, nodes: &[String]) -> Result<(), String> {
-        docker::run(&["pause"], &self.ids(nodes)?).await?;
-        self.are_paused(nodes, true);
-        Ok(())
+        let mut failed = String::new();
+        for _ in 0..=PAUSE_TRIES {
+            let is = self.inspect(nodes).await?.into_iter();
+            let running: Vec<String> = is.filter(|(_, is)| !is.state.paused).map(|(name, _)| name).collect();
+            if running.is_empty() {
+                self.are_paused(nodes, true);
+                return Ok(());
+            }
+            if let Err(error) = docker::run(&["pause"], &self.ids(&running)?).await {
+                failed = error;
+            }
+        }
+        for node in nodes {
+            // Those that were not paused are told so.
+            let _ = docker::run(&["unpause"], &self.ids(std::slice::from_ref(node))?).await;
+        }
+        Err(failed)
     }
 
     /// # Errors
