@@ -2,7 +2,7 @@
 # Starts cluster.yml's own services on a real Docker engine, sends OTLP to one front, reads it from the other, kills
 # containers, and sends and reads again. Exit status: 0 passed, 1 failed, 77 no engine can be had here.
 #
-# It needs no image from a registry: the image is made from binaries built here and the libraries that they load.
+# It needs no image from a registry: docker/image.sh makes it from binaries built here.
 #
 # Environment: OTELD_BINARIES  directory with oteld and otelctl (default: built by cargo, dev profile)
 #              SMOKE_INSTALL=0 do not install or start an engine, use one that runs or give up
@@ -93,33 +93,6 @@ ensure_compose() {
   docker compose version >/dev/null 2>&1 || no_engine "the Compose plugin does not run"
 }
 
-# --- the image ------------------------------------------------------------------------------------------------------
-
-make_image() {
-  local binaries=${OTELD_BINARIES:-}
-  if [ -z "$binaries" ]; then
-    # The whole workspace, so that features and with them the dependencies are those of `cargo test --workspace`.
-    cargo build --workspace --bins
-    binaries=${CARGO_TARGET_DIR:-target}/debug
-  fi
-  local root=$work/image binary library
-  mkdir -p "$root/usr/local/bin" "$root/var/lib/oteld" "$root/tmp"
-  for binary in oteld otelctl; do
-    cp "$binaries/$binary" "$root/usr/local/bin/"
-    strip "$root/usr/local/bin/$binary" 2>/dev/null || true
-    # The shared libraries and the loader, at the paths where the binary looks for them.
-    for library in $(ldd "$binaries/$binary" 2>/dev/null | grep -o '/[^ ]*'); do
-      mkdir -p "$root$(dirname "$library")"
-      cp -L "$library" "$root$library"
-    done
-  done
-  chmod 1777 "$root/tmp"
-  chown 65532:65532 "$root/var/lib/oteld"
-  tar -C "$root" --numeric-owner -c . |
-    docker import --change 'USER 65532:65532' --change 'WORKDIR /var/lib/oteld' --change 'VOLUME /var/lib/oteld' \
-      --change 'ENV PATH=/usr/local/bin' --change 'ENTRYPOINT ["oteld"]' - oteld:smoke >/dev/null
-}
-
 # --- sending and reading --------------------------------------------------------------------------------------------
 
 address() { compose port "$1" "$2" 2>/dev/null; }
@@ -189,7 +162,7 @@ command -v curl >/dev/null || no_engine "curl is missing"
 ensure_engine
 ensure_compose
 say "engine $(docker version -f '{{.Server.Version}}'), Compose $(docker compose version --short)"
-make_image
+docker/image.sh oteld:smoke
 export OTELD_IMAGE=oteld:smoke
 declare -A times
 first_time=$(date +%s%N)

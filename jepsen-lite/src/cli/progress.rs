@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use jepsen_lite::local::{Progress, Stage};
+use jepsen_lite::driver::{Progress, Stage};
 
 /// Between two lines where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);

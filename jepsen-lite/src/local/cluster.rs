@@ -2,39 +2,26 @@
 
 #![allow(clippy::disallowed_methods, reason = "starts what is tested, and is part of no node")]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use oteld_env::faults::FaultsFile;
 use tokio::time::Instant;
 
-use super::ask;
 use super::mesh::Mesh;
-use super::node::{Addresses, Node};
+use super::nemesis::Nemesis;
+use super::node::Node;
 use super::process::Launch;
+use crate::driver::{self, Addresses, Running, SETTINGS, Scene, ask, loopback};
 use crate::nemesis::topology::Topology;
 
 /// How long a busy machine may take to start all processes.
 const START_WAIT: Duration = Duration::from_secs(120);
-
-/// Largest request of a front; the same as in the settings.
-pub const REQUEST_BYTES_MAX: u64 = 8_388_608;
-
-/// What all nodes are told beside their names and addresses: small, so that a short run flushes, merges, and outlives
-/// logs, and queries without limits that a test would reach.
-const SETTINGS: [(&str, &str); 7] = [
-    ("storage.memtable_bytes_max", "4MiB"),
-    ("storage.wal_keep_bytes", "4MiB"),
-    ("storage.min_free_bytes", "64MiB"),
-    ("ingest.request_bytes_max", "8388608"),
-    // Less than a burst holds.
-    ("ingest.memory_bytes_max", "32MiB"),
-    ("query.entries_max", "10000000"),
-    ("query.series_max", "1000000"),
-];
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -115,30 +102,18 @@ impl Cluster {
         Ok(Cluster { nodes, mesh, sockets })
     }
 
-    /// Starts all processes.
-    ///
-    /// # Errors
-    /// When one cannot be started.
-    pub fn start(&mut self) -> Result<(), String> {
-        self.nodes.values_mut().try_for_each(Node::start)
-    }
-
     /// Waits until every node does all that its roles promise.
     ///
     /// # Errors
     /// When one ends, or is not ready in time: what it says, with the end of its log.
-    pub async fn ready(&mut self) -> Result<(), String> {
+    async fn ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_WAIT;
         for node in self.nodes.values_mut() {
             loop {
                 if let Some(status) = node.ended() {
                     return Err(format!("{} ended with {status}:\n{}", node.name, node.tail()));
                 }
-                let says = match ask::get(&node.addresses.query, "/readyz", Duration::from_secs(2)).await {
-                    Ok((200, _)) => break,
-                    Ok((_, body)) => String::from_utf8_lossy(&body).trim().to_owned(),
-                    Err(error) => error,
-                };
+                let Err(says) = ask::is_ready(&node.addresses.query).await else { break };
                 if Instant::now() >= deadline {
                     let waited = START_WAIT.as_secs();
                     return Err(format!(
@@ -162,18 +137,38 @@ impl Cluster {
     }
 }
 
+impl driver::Cluster for Cluster {
+    type Nemesis = Nemesis;
+
+    async fn start(&mut self) -> Result<(), String> {
+        self.nodes.values_mut().try_for_each(Node::start)?;
+        self.ready().await
+    }
+
+    fn addresses(&self) -> BTreeMap<String, Addresses> {
+        self.nodes.iter().map(|(name, node)| (name.clone(), node.addresses.clone())).collect()
+    }
+
+    fn running(&self) -> Vec<Running> {
+        let running = |node: &Node| Running {
+            node: node.name.clone(),
+            boot: node.boot,
+            resident_bytes: node.resident_bytes(),
+            query: node.addresses.query.clone(),
+        };
+        self.nodes.values().filter(|node| node.runs()).map(running).collect()
+    }
+
+    fn nemesis(cluster: Rc<RefCell<Self>>, scene: Scene) -> Nemesis {
+        Nemesis::new(cluster, scene)
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.clear();
         let _ = std::fs::remove_dir_all(&self.sockets);
     }
-}
-
-/// A loopback address of this process alone: connections leave from 127.0.0.1, so that no kernel gives the port of a
-/// node that is down to somebody else meanwhile.
-fn loopback() -> IpAddr {
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 64 + (high & 63), middle, low).into()
 }
 
 fn arguments(

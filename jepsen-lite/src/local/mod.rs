@@ -9,9 +9,21 @@ mod node;
 pub mod cluster;
 mod control;
 mod flip;
-pub mod nemesis;
-mod ask;
-pub mod sample;
-mod run;
+mod nemesis;
 
-pub use self::run::{Progress, Settings, Stage, Work, Worked, run};
+use self::cluster::Cluster;
+use crate::driver::{self, Progress, Settings, Work, Worked};
+
+/// Must run on a `LocalSet`, on a thread that lives as long as the processes. `clients` returns what it could not do,
+/// once it has read everything after the change to healing.
+///
+/// # Errors
+/// When the cluster does not start, or the history cannot be written.
+pub async fn run(
+    options: &cluster::Options,
+    settings: Settings,
+    clients: impl AsyncFnOnce(Work) -> Vec<String> + 'static,
+    show: impl FnMut(&Progress),
+) -> Result<Worked, String> {
+    driver::run(Cluster::prepare(options)?, settings, clients, show).await
+}

@@ -13,8 +13,9 @@ use super::cluster::Cluster;
 use super::control::{self, ControlError};
 use super::flip::flip;
 use super::link::{Counts, Rule};
-use super::sample::Seen;
 use crate::coverage;
+use crate::driver::sample::Seen;
+use crate::driver::{self, Scene, rows_read_back};
 use crate::history::event::{Died, Event, FaultBegan, FaultEnded};
 use crate::history::recorder::Recorder;
 use crate::nemesis::fault::{DiskHow, Fault, Link, LinkHow};
@@ -28,7 +29,7 @@ const UNSYNCED_WAIT: Duration = Duration::from_secs(1);
 const AFTERMATH_US: u64 = 5_000_000;
 
 /// The faults in force on a cluster.
-pub struct Nemesis {
+pub(crate) struct Nemesis {
     cluster: Rc<RefCell<Cluster>>,
     timeline: Timeline,
     recorder: Recorder,
@@ -43,7 +44,7 @@ pub struct Nemesis {
     disk_failed_us: BTreeMap<String, u64>,
     has_destroyed: bool,
     /// What could not be done, in words.
-    pub notes: Vec<String>,
+    notes: Vec<String>,
 }
 
 struct Active {
@@ -80,13 +81,8 @@ impl Active {
 }
 
 impl Nemesis {
-    pub fn new(
-        cluster: Rc<RefCell<Cluster>>,
-        timeline: Timeline,
-        recorder: Recorder,
-        seen: Rc<RefCell<Seen>>,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(cluster: Rc<RefCell<Cluster>>, scene: Scene) -> Self {
+        let Scene { timeline, recorder, seen, seed } = scene;
         Nemesis {
             cluster,
             timeline,
@@ -99,55 +95,6 @@ impl Nemesis {
             disk_failed_us: BTreeMap::new(),
             has_destroyed: false,
             notes: Vec::new(),
-        }
-    }
-
-    /// The faults in force, in words.
-    pub fn in_force(&self) -> Vec<String> {
-        self.active.values().map(|active| active.timed.fault.to_string()).collect()
-    }
-
-    pub async fn begin(&mut self, timed: &Timed) {
-        let fault = &timed.fault;
-        if fault.destroys() {
-            if self.has_destroyed && !self.seen.borrow().is_whole {
-                self.notes
-                    .push(format!("#{} left out, because the cluster is not whole again: {fault}", timed.id));
-                return;
-            }
-            self.has_destroyed = true;
-        }
-        let links = match fault {
-            Fault::Partition { cut, .. } => cut.clone(),
-            Fault::Link { links, .. } => links.clone(),
-            _ => Vec::new(),
-        };
-        let mut active = Active {
-            timed: timed.clone(),
-            evidence: BTreeMap::new(),
-            links_before: self.cluster.borrow().mesh.counts(&links),
-            links,
-            since: Instant::now(),
-            struck_before: (0, 0),
-            is_spent: false,
-        };
-        let began = FaultBegan {
-            id: timed.id,
-            kind: fault.kind(),
-            what: fault.to_string(),
-            nodes: fault.nodes(),
-            at_us: self.timeline.now_us(),
-        };
-        self.recorder.record(Event::FaultBegan(began));
-        if let Err(error) = self.strike(&mut active).await {
-            self.notes.push(format!("#{} {fault}: {error}", timed.id));
-        }
-        let node = timed.fault.nodes().into_iter().next().unwrap_or_default();
-        let has_command = active.command().is_some();
-        self.active.insert(timed.id, active);
-        if has_command {
-            self.unsettled.insert(node);
-            self.settle().await;
         }
     }
 
@@ -271,30 +218,6 @@ impl Nemesis {
         Ok((boot, stats))
     }
 
-    pub async fn end(&mut self, id: u32) {
-        // For a fault that was left out there is nothing to end.
-        if !self.active.contains_key(&id) {
-            return;
-        }
-        self.look().await;
-        let Some(mut active) = self.active.remove(&id) else { return };
-        if let Err(error) = self.undo(&mut active) {
-            self.notes.push(format!("#{id} {}: {error}", active.timed.fault));
-        }
-        let at_us = self.timeline.now_us();
-        if matches!(active.timed.fault, Fault::Disk { .. }) {
-            self.disk_failed_us.extend(active.timed.fault.nodes().into_iter().map(|node| (node, at_us)));
-        }
-        let had_command = active.command().is_some() || active.is_spent;
-        let evidence = active.evidence.into_iter().filter(|(_, count)| *count > 0);
-        let evidence = evidence.map(|(what, count)| (what.to_owned(), count)).collect();
-        self.recorder.record(Event::FaultEnded(FaultEnded { id, at_us, evidence }));
-        if had_command {
-            self.unsettled.extend(active.timed.fault.nodes());
-            self.settle().await;
-        }
-    }
-
     fn undo(&mut self, active: &mut Active) -> Result<(), String> {
         let fault = active.timed.fault.clone();
         match &fault {
@@ -348,15 +271,6 @@ impl Nemesis {
             self.starting.insert(name.to_owned());
         }
         Ok(())
-    }
-
-    /// To be called every now and then: notices ends of processes, tells new ones which faults are in force, and looks
-    /// for what proves faults.
-    pub async fn tick(&mut self) {
-        self.notice_ends();
-        self.read_logs();
-        self.settle().await;
-        self.look().await;
     }
 
     fn notice_ends(&mut self) {
@@ -483,9 +397,85 @@ impl Nemesis {
             *most = struck.max(*most);
         }
     }
+}
 
-    /// Ends every fault, and starts whatever does not run.
-    pub async fn heal(&mut self) {
+impl driver::Nemesis for Nemesis {
+    async fn begin(&mut self, timed: &Timed) {
+        let fault = &timed.fault;
+        if fault.destroys() {
+            if self.has_destroyed && !self.seen.borrow().is_whole {
+                self.notes
+                    .push(format!("#{} left out, because the cluster is not whole again: {fault}", timed.id));
+                return;
+            }
+            self.has_destroyed = true;
+        }
+        let links = match fault {
+            Fault::Partition { cut, .. } => cut.clone(),
+            Fault::Link { links, .. } => links.clone(),
+            _ => Vec::new(),
+        };
+        let mut active = Active {
+            timed: timed.clone(),
+            evidence: BTreeMap::new(),
+            links_before: self.cluster.borrow().mesh.counts(&links),
+            links,
+            since: Instant::now(),
+            struck_before: (0, 0),
+            is_spent: false,
+        };
+        let began = FaultBegan {
+            id: timed.id,
+            kind: fault.kind(),
+            what: fault.to_string(),
+            nodes: fault.nodes(),
+            at_us: self.timeline.now_us(),
+        };
+        self.recorder.record(Event::FaultBegan(began));
+        if let Err(error) = self.strike(&mut active).await {
+            self.notes.push(format!("#{} {fault}: {error}", timed.id));
+        }
+        let node = timed.fault.nodes().into_iter().next().unwrap_or_default();
+        let has_command = active.command().is_some();
+        self.active.insert(timed.id, active);
+        if has_command {
+            self.unsettled.insert(node);
+            self.settle().await;
+        }
+    }
+
+    async fn end(&mut self, id: u32) {
+        // For a fault that was left out there is nothing to end.
+        if !self.active.contains_key(&id) {
+            return;
+        }
+        self.look().await;
+        let Some(mut active) = self.active.remove(&id) else { return };
+        if let Err(error) = self.undo(&mut active) {
+            self.notes.push(format!("#{id} {}: {error}", active.timed.fault));
+        }
+        let at_us = self.timeline.now_us();
+        if matches!(active.timed.fault, Fault::Disk { .. }) {
+            self.disk_failed_us.extend(active.timed.fault.nodes().into_iter().map(|node| (node, at_us)));
+        }
+        let had_command = active.command().is_some() || active.is_spent;
+        let evidence = active.evidence.into_iter().filter(|(_, count)| *count > 0);
+        let evidence = evidence.map(|(what, count)| (what.to_owned(), count)).collect();
+        self.recorder.record(Event::FaultEnded(FaultEnded { id, at_us, evidence }));
+        if had_command {
+            self.unsettled.extend(active.timed.fault.nodes());
+            self.settle().await;
+        }
+    }
+
+    async fn tick(&mut self) {
+        self.notice_ends();
+        self.read_logs();
+        self.settle().await;
+        self.look().await;
+    }
+
+    async fn heal(&mut self) {
         let ids: Vec<u32> = self.active.keys().copied().collect();
         for id in ids {
             self.end(id).await;
@@ -498,6 +488,14 @@ impl Nemesis {
         }
         self.tick().await;
     }
+
+    fn in_force(&self) -> Vec<String> {
+        self.active.values().map(|active| active.timed.fault.to_string()).collect()
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
 }
 
 fn rule_of(how: LinkHow) -> Rule {
@@ -508,25 +506,5 @@ fn rule_of(how: LinkHow) -> Rule {
         LinkHow::Reset => Rule { reset: true, ..pass },
         LinkHow::Refuse => Rule { refuse: true, ..pass },
         LinkHow::Hold => Rule { hold: true, ..pass },
-    }
-}
-
-/// What a starting node says that it read back from its log, once it did.
-fn rows_read_back(log: &str) -> Option<u64> {
-    let line = log.lines().find(|line| line.contains("segments and WAL are read back"))?;
-    let rows = line.split_once("unflushed_rows=")?.1;
-    rows.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_that_a_start_read_back_are_found_in_its_log() {
-        let log = "2026 INFO oteld: starting\n2026 INFO oteld_store: the store is open: segments and WAL are read \
-                   back replica=ab segments=2 wal_bytes=77 unflushed_rows=1234 ms=5\n";
-        assert_eq!(rows_read_back(log), Some(1234));
-        assert_eq!(rows_read_back("2026 INFO oteld: starting"), None);
     }
 }

@@ -13,18 +13,10 @@ use std::process::ExitStatus;
 use rustix::process::Signal;
 
 use super::process::{Launch, Process, resident_bytes};
+use crate::driver::Addresses;
 
 /// Lines of a log that an error shows.
 const TAIL_LINES: usize = 20;
-
-/// Where a node listens, `host:port` each.
-#[derive(Clone, Debug)]
-pub struct Addresses {
-    pub node: String,
-    pub query: String,
-    pub otlp_http: String,
-    pub otlp_grpc: String,
-}
 
 #[derive(Debug)]
 pub struct Node {

@@ -2,6 +2,15 @@
 
 use super::fault::{Link, Shape};
 
+/// What a driver can cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// Every link in each direction by itself: all shapes.
+    Links,
+    /// All links of a node together: single nodes.
+    Nodes,
+}
+
 /// Fewest nodes of which a majority ring can be: of three, each would see all.
 pub const RING_NODES_MIN: usize = 4;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use oteld_env::Random;
 
 use super::fault::{DiskHow, DiskOp, Fault, FaultKind, Link, LinkHow, Shape};
-use super::partition::{self, RING_NODES_MIN};
+use super::partition::{self, Cuts, RING_NODES_MIN};
 use super::topology::Topology;
 
 /// Named points of the code at which a power loss can strike a storage node.
@@ -28,6 +28,7 @@ pub(super) const POINTS: [&str; 12] = [
 pub(super) struct Chooser<'a> {
     pub(super) random: &'a Random,
     pub(super) topology: &'a Topology,
+    pub(super) cuts: Cuts,
     /// Nodes that a fault of another kind stops at the moment, or will.
     pub(super) busy: &'a BTreeSet<String>,
     /// Whether a replica may lose for good what it had synced, in this way or in that.
@@ -118,6 +119,9 @@ impl Chooser<'_> {
     }
 
     fn partition(&self) -> Option<Fault> {
+        if self.cuts == Cuts::Nodes {
+            return self.isolation();
+        }
         // Among the storage nodes alone, all fronts reach all of them, and only repair is cut.
         let group = if self.one_in(3) { self.topology.storage.clone() } else { self.topology.all() };
         let nodes = self.shuffled(group);
@@ -137,6 +141,16 @@ impl Chooser<'_> {
             cut = cut.into_iter().map(|(from, to)| (to, from)).collect();
         }
         Some(Fault::Partition { shape, cut })
+    }
+
+    /// One node without all others. One that runs, so that it could be heard.
+    fn isolation(&self) -> Option<Fault> {
+        let node = self.any_node()?;
+        let mut nodes = self.topology.all();
+        nodes.retain(|other| *other != node);
+        nodes.insert(0, node);
+        let shape = Shape::Single;
+        (nodes.len() >= 2).then(|| Fault::Partition { shape, cut: partition::cut(shape, &nodes) })
     }
 
     fn link(&self) -> Option<Fault> {

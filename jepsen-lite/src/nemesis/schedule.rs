@@ -11,6 +11,7 @@ use oteld_env::Random;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Fault, FaultKind};
+use super::partition::Cuts;
 use super::pick::Chooser;
 use super::topology::Topology;
 
@@ -102,6 +103,7 @@ pub fn possible(kind: FaultKind, topology: &Topology, replication_factor: u32) -
 pub fn schedule(
     seed: u64,
     topology: &Topology,
+    cuts: Cuts,
     kinds: &[FaultKind],
     from_ms: u64,
     to_ms: u64,
@@ -114,6 +116,7 @@ pub fn schedule(
     let mut plan = Plan {
         random: Random::from_seed(seed),
         topology,
+        cuts,
         may_lose_one: replication_factor >= 3,
         wipe_is_due: kinds.contains(&FaultKind::Wipe),
         to_ms,
@@ -130,6 +133,7 @@ pub fn schedule(
 struct Plan<'a> {
     random: Random,
     topology: &'a Topology,
+    cuts: Cuts,
     /// Whether one replica is a minority of its set.
     may_lose_one: bool,
     /// A wipe was asked for and there was none: flipped bits, a loss too, do not take its place.
@@ -206,6 +210,7 @@ impl Plan<'_> {
         let chooser = Chooser {
             random: &self.random,
             topology: self.topology,
+            cuts: self.cuts,
             busy: &busy,
             may_wipe: may_destroy,
             may_flip: may_destroy && !self.wipe_is_due,
@@ -221,6 +226,7 @@ impl Plan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nemesis::fault::Shape;
 
     const POSSIBLE: [FaultKind; 9] = [
         FaultKind::Kill,
@@ -235,7 +241,7 @@ mod tests {
     ];
 
     fn of(seed: u64, to_ms: u64) -> Vec<Timed> {
-        schedule(seed, &Topology::new(5, 3, 2), &FaultKind::ALL, 5_000, to_ms, 3)
+        schedule(seed, &Topology::new(5, 3, 2), Cuts::Links, &FaultKind::ALL, 5_000, to_ms, 3)
     }
 
     #[test]
@@ -291,9 +297,28 @@ mod tests {
 
     #[test]
     fn two_copies_are_never_made_one() {
-        let faults = schedule(1, &Topology::new(3, 0, 1), &FaultKind::ALL, 0, 600_000, 2);
+        let faults = schedule(1, &Topology::new(3, 0, 1), Cuts::Links, &FaultKind::ALL, 0, 600_000, 2);
         assert!(!faults.is_empty() && faults.iter().all(|timed| !timed.fault.destroys()));
         assert!(faults.iter().all(|timed| timed.fault.kind() != FaultKind::Meta));
+    }
+
+    #[test]
+    fn where_only_nodes_can_be_cut_each_partition_leaves_one_alone() {
+        let topology = Topology::new(3, 0, 2);
+        let mut alone = BTreeSet::new();
+        for seed in 0..50 {
+            for timed in schedule(seed, &topology, Cuts::Nodes, &[FaultKind::Partition], 0, 100_000, 3) {
+                let Fault::Partition { shape: Shape::Single, cut } = &timed.fault else { panic!("{timed}") };
+                // Both ways to each of four others.
+                assert_eq!(cut.len(), 8, "{timed}");
+                assert!(cut.iter().all(|(from, to)| *from == cut[0].0 || *to == cut[0].0), "{timed}");
+                alone.insert(cut[0].0.clone());
+            }
+        }
+        assert_eq!(
+            alone.into_iter().collect::<Vec<_>>(),
+            ["front-1", "front-2", "storage-1", "storage-2", "storage-3"]
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::history::event::{End, Event, FORMAT, Moment, Start};
 use crate::history::file::HistoryWriter;
 use crate::history::recorder::{Outcome, Recorder};
 use crate::nemesis::fault::FaultKind;
+use crate::nemesis::partition::Cuts;
 use crate::nemesis::schedule::{Step, Timed, only, schedule, steps};
 use crate::timeline::Timeline;
 use crate::workload::item::Run;
@@ -142,7 +143,7 @@ fn faults_of(options: &SimOptions, shape: &Shape, from_ms: u64) -> Vec<Timed> {
         Some(scenario) => scenario.schedule(topology, seed, from_ms),
         None => {
             let to_ms = from_ms + FAULTS_MS;
-            schedule(seed, topology, &options.kinds, from_ms, to_ms, shape.replication_factor)
+            schedule(seed, topology, Cuts::Links, &options.kinds, from_ms, to_ms, shape.replication_factor)
         }
     };
     match &options.only {

@@ -9,8 +9,7 @@ use oteld_client::admin::{CLUSTER_STATUS_PATH, ClusterStatus, ReplicaStatus, SHA
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::ask;
-use super::cluster::Cluster;
+use super::{Cluster, Running, ask};
 use crate::coverage;
 use crate::history::event::{Event, Sample, ShardSample};
 use crate::history::recorder::Recorder;
@@ -36,10 +35,10 @@ const COUNTERS: [(&str, &str); 6] = [
 
 /// What the newest answers say.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub leader: Option<String>,
+pub(crate) struct Seen {
+    pub(crate) leader: Option<String>,
     /// Whether every replica of every shard is where it should be.
-    pub is_whole: bool,
+    pub(crate) is_whole: bool,
     /// By shard, the newest epoch and its set.
     sets: BTreeMap<u32, (u64, Vec<String>)>,
 }
@@ -67,8 +66,8 @@ impl Seen {
 }
 
 /// Samples until it is aborted. Must run on a `LocalSet`.
-pub async fn run(
-    cluster: Rc<RefCell<Cluster>>,
+pub(super) async fn run(
+    cluster: Rc<RefCell<impl Cluster>>,
     timeline: Timeline,
     recorder: Recorder,
     seen: Rc<RefCell<Seen>>,
@@ -78,18 +77,11 @@ pub async fn run(
     for round in 0.. {
         ticks.tick().await;
         let mut asked = JoinSet::new();
-        for (index, (name, node)) in cluster.borrow().nodes.iter().enumerate() {
-            if !node.runs() {
-                continue;
-            }
-            let sample = Sample {
-                node: name.clone(),
-                boot: node.boot,
-                resident_bytes: node.resident_bytes(),
-                ..Sample::default()
-            };
+        for (index, running) in cluster.borrow().running().into_iter().enumerate() {
+            let Running { node, boot, resident_bytes, query } = running;
+            let sample = Sample { node, boot, resident_bytes, ..Sample::default() };
             let of_cluster = (round + index) % CLUSTER_ROUNDS == 0;
-            asked.spawn_local(ask(sample, node.addresses.query.clone(), of_cluster));
+            asked.spawn_local(ask(sample, query, of_cluster));
         }
         while let Some(answered) = asked.join_next().await {
             let Ok((mut sample, status)) = answered else { continue };

@@ -1,5 +1,5 @@
-//! A run from the start of the processes to the verdict: clients at work under faults, then everything heals, and what
-//! was written is read.
+//! A run against a real cluster: it starts, clients work while faults strike, then everything heals, and what was
+//! written is read. Which cluster, and how it is hurt, the driver knows.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,10 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
-use super::cluster::{self, Cluster};
-use super::nemesis::Nemesis;
-use super::node::Addresses;
 use super::sample::{self, Seen};
+use super::{Addresses, Cluster, Nemesis, Scene};
 use crate::history::event::{End, Event, Moment, Start};
 use crate::history::file::HistoryWriter;
 use crate::history::recorder::{Live, Recorder};
@@ -27,7 +25,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// What to run.
 pub struct Settings {
-    pub cluster: cluster::Options,
     /// The first line of the history.
     pub start: Start,
     /// How long clients work under faults, from when the cluster is ready.
@@ -75,46 +72,38 @@ pub struct Worked {
     pub interrupted: bool,
 }
 
-/// Must run on a `LocalSet`, on a thread that lives as long as the processes. `clients` returns what it could not do,
-/// once it has read everything after the change to healing.
+/// Must run on a `LocalSet`. `clients` returns what it could not do, once it has read everything after the change to
+/// healing. The cluster is dropped when this returns.
 ///
 /// # Errors
 /// When the cluster does not start, or the history cannot be written.
-pub async fn run(
+pub(crate) async fn run<C: Cluster>(
+    mut cluster: C,
     settings: Settings,
     clients: impl AsyncFnOnce(Work) -> Vec<String> + 'static,
     mut show: impl FnMut(&Progress),
 ) -> Result<Worked, String> {
     let live = Live::default();
     show(&Progress { stage: Stage::Starting, elapsed: Duration::ZERO, live, in_force: Vec::new() });
-    let interrupts = signal(SignalKind::interrupt());
-    let mut interrupts = interrupts.map_err(|error| format!("cannot listen for interrupts: {error}"))?;
-    let mut cluster = Cluster::prepare(&settings.cluster)?;
-    cluster.start()?;
+    let mut interrupts = Interrupts::listen()?;
     tokio::select! {
-        ready = cluster.ready() => ready?,
-        _ = interrupts.recv() => return Err("interrupted before the cluster was ready".into()),
+        started = cluster.start() => started?,
+        () = interrupts.next() => return Err("interrupted before the cluster was ready".into()),
     }
     let unwritten = |error| format!("cannot write the history to {}: {error}", settings.dir.display());
     let file = HistoryWriter::create(&settings.dir).map_err(unwritten)?;
     let timeline = Timeline::begin();
     let recorder = Recorder::new(&settings.start, Some(file), false);
-    let nodes = cluster.nodes.iter().map(|(name, node)| (name.clone(), node.addresses.clone())).collect();
     let (heal, healing) = watch::channel(false);
-    let work = Work {
-        timeline,
-        recorder: recorder.clone(),
-        nodes,
-        fronts: settings.cluster.topology.fronts.clone(),
-        healing,
-    };
+    let fronts = settings.start.nodes.get("front").cloned().unwrap_or_default();
+    let work = Work { timeline, recorder: recorder.clone(), nodes: cluster.addresses(), fronts, healing };
     let cluster = Rc::new(RefCell::new(cluster));
     let seen = Rc::<RefCell<Seen>>::default();
     let sampler = sample::run(cluster.clone(), timeline, recorder.clone(), seen.clone());
     let sampler = tokio::task::spawn_local(sampler);
-    let seed = settings.cluster.seed;
+    let scene = Scene { timeline, recorder: recorder.clone(), seen, seed: settings.start.seed };
     let mut conductor = Conductor {
-        nemesis: Nemesis::new(cluster.clone(), timeline, recorder.clone(), seen, seed),
+        nemesis: C::nemesis(cluster, scene),
         begun: Instant::now(),
         recorder: recorder.clone(),
         clients: tokio::task::spawn_local(clients(work)),
@@ -127,24 +116,48 @@ pub async fn run(
     let _ = heal.send(true);
     conductor.until_read(&mut show).await?;
     sampler.abort();
+    // It has a share of the cluster until it is gone.
+    let _ = sampler.await;
     let failures = conductor.failures.unwrap_or_default();
     let end = End { at_us: timeline.now_us(), failures: failures.clone(), ..End::default() };
     let outcome = recorder.finish(end).map_err(unwritten)?;
-    Ok(Worked { verdict: outcome.verdict, notes: conductor.nemesis.notes, failures, interrupted })
+    Ok(Worked { verdict: outcome.verdict, notes: conductor.nemesis.notes(), failures, interrupted })
+}
+
+/// What asks a process to end: Ctrl-C, and what a supervisor sends. Both end a run in order.
+struct Interrupts {
+    keyboard: Signal,
+    supervisor: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> Result<Interrupts, String> {
+        let failed = |error| format!("cannot listen for interrupts: {error}");
+        let keyboard = signal(SignalKind::interrupt()).map_err(failed)?;
+        let supervisor = signal(SignalKind::terminate()).map_err(failed)?;
+        Ok(Interrupts { keyboard, supervisor })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.keyboard.recv() => {}
+            _ = self.supervisor.recv() => {}
+        }
+    }
 }
 
 /// Carries the schedule out while the clients work.
-struct Conductor {
-    nemesis: Nemesis,
+struct Conductor<N> {
+    nemesis: N,
     begun: Instant,
     recorder: Recorder,
     clients: JoinHandle<Vec<String>>,
-    interrupts: Signal,
+    interrupts: Interrupts,
     /// What the clients could not do, once they ended.
     failures: Option<Vec<String>>,
 }
 
-impl Conductor {
+impl<N: Nemesis> Conductor<N> {
     /// Until the time is up; says whether it was cut short. All faults are over afterwards.
     async fn faults(&mut self, schedule: &[Timed], time: Duration, show: &mut impl FnMut(&Progress)) -> bool {
         let mut steps: VecDeque<(u64, Step<'_>)> = steps(schedule).into();
@@ -166,7 +179,7 @@ impl Conductor {
                     self.note_end(ended);
                     break true;
                 }
-                _ = self.interrupts.recv() => break true,
+                () = self.interrupts.next() => break true,
             }
         };
         self.nemesis.heal().await;
@@ -187,7 +200,7 @@ impl Conductor {
                     self.show(Stage::Healing, show);
                 }
                 ended = &mut self.clients => self.note_end(ended),
-                _ = self.interrupts.recv() => {
+                () = self.interrupts.next() => {
                     return Err("interrupted before everything was read: the history has no end and proves little".into());
                 }
             }

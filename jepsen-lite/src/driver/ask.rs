@@ -14,7 +14,7 @@ use crate::clients::exchange::Pool;
 ///
 /// # Errors
 /// When there is none within `wait`.
-pub(super) async fn get(address: &str, path: &str, wait: Duration) -> Result<(u16, Bytes), String> {
+pub(crate) async fn get(address: &str, path: &str, wait: Duration) -> Result<(u16, Bytes), String> {
     let pool = Pool::new(Env::real());
     let exchange = pool.exchange(address, Request::get(path), Bytes::new(), wait);
     match timeout(wait, exchange).await {
@@ -28,7 +28,7 @@ pub(super) async fn get(address: &str, path: &str, wait: Duration) -> Result<(u1
 ///
 /// # Errors
 /// When there is no such answer within `wait`.
-pub(super) async fn get_json<T: DeserializeOwned>(
+pub(crate) async fn get_json<T: DeserializeOwned>(
     address: &str,
     path: &str,
     wait: Duration,
@@ -36,5 +36,16 @@ pub(super) async fn get_json<T: DeserializeOwned>(
     match get(address, path, wait).await? {
         (200, body) => serde_json::from_slice(&body).map_err(|error| format!("{address}{path}: {error}")),
         (status, body) => Err(format!("{address}{path}: {status} {}", String::from_utf8_lossy(&body))),
+    }
+}
+
+/// Whether a node says that it does all that its roles promise.
+///
+/// # Errors
+/// What it says instead, or why it says nothing.
+pub(crate) async fn is_ready(query: &str) -> Result<(), String> {
+    match get(query, "/readyz", Duration::from_secs(2)).await? {
+        (200, _) => Ok(()),
+        (_, body) => Err(String::from_utf8_lossy(&body).trim().to_owned()),
     }
 }
