@@ -71,8 +71,8 @@ pub struct Plan {
     pub moves: bool,
     /// Whether to send what must be refused, too.
     pub probes: bool,
-    /// Whether to send bursts that are more than a front may hold.
-    pub bursts: bool,
+    /// One probe of so many, a multiple of 4, is a burst that is more than a front may hold; 0: none is.
+    pub burst_every: usize,
     /// `ingest.request_bytes_max` of the fronts.
     pub request_bytes_max: u64,
     /// How long a client waits for an answer before it sends the same bytes again.

@@ -41,14 +41,14 @@ struct Bad {
 
 /// Sends one thing that must be refused after the other until the healing begins, and now and then a burst.
 pub(super) async fn prober(shared: Rc<Shared>) {
-    let mut turn = 0;
+    let mut turn = 0_usize;
     let mut kind = shared.env.random.in_range(0..KINDS) as usize;
     let mut keys = Vec::new();
     while shared.phase() == Phase::Work {
         let pause = Duration::from_millis(shared.env.random.in_range(PAUSE_MS));
         shared.sleep_in_work(pause).await;
         match turn % 4 {
-            3 if shared.plan.bursts && turn % 8 == 7 => burst(&shared).await,
+            3 if (turn + 1).checked_rem(shared.plan.burst_every) == Some(0) => burst(&shared).await,
             1 => keys.extend(use_key(&shared, turn).await),
             2 if !keys.is_empty() => {
                 let key = &keys[shared.env.random.in_range(0..keys.len() as u64) as usize];

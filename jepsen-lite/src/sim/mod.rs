@@ -219,7 +219,7 @@ fn plan() -> Plan {
         meta_sessions: 2,
         moves: true,
         probes: true,
-        bursts: true,
+        burst_every: 8,
         request_bytes_max: world::REQUEST_BYTES_MAX,
         answer_wait: Duration::from_secs(4),
         read_wait: Duration::from_secs(10),

@@ -50,7 +50,7 @@ pub(super) fn plan(rate: u64) -> Plan {
         cell: 4_096,
         meta_sessions: 3,
         probes: true,
-        bursts: true,
+        burst_every: 24,
         moves: true,
         request_bytes_max: REQUEST_BYTES_MAX,
         answer_wait: Duration::from_secs(5),
