@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use openraft::StorageError;
 use openraft::testing::{StoreBuilder, Suite};
@@ -15,6 +16,19 @@ use super::log_store::LogStore;
 use super::state_machine::StateMachine;
 use super::*;
 use crate::ids::MetaId;
+
+/// Opens a log. sled lets go of the lock of one that was closed some time later, when its threads get to run.
+fn open_log(dir: &Path) -> Result<SledLog, BackendError> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match SledLog::open(&RealDisk::new(), dir) {
+            Err(error) if error.to_string().contains("acquire lock") && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            opened => return opened,
+        }
+    }
+}
 
 struct SledStores;
 struct SimulatedStores;
@@ -32,7 +46,7 @@ async fn stores(make: impl Fn(&Path) -> std::sync::Arc<dyn LogBackend>) -> Built
 
 impl StoreBuilder<Types, LogStore, StateMachine, TempDir> for SledStores {
     async fn build(&self) -> Built {
-        stores(|dir| std::sync::Arc::new(SledLog::open(&RealDisk::new(), dir).expect("opens"))).await
+        stores(|dir| std::sync::Arc::new(open_log(dir).expect("opens"))).await
     }
 }
 
@@ -77,13 +91,13 @@ fn a_long_entry_reads_back_whole() {
     let dir = tempfile::tempdir().expect("a directory");
     let lengths = [0, 1, (32 << 10) - 1, 32 << 10, (32 << 10) + 1, 300_000];
     {
-        let log = SledLog::open(&RealDisk::new(), dir.path()).expect("opens");
+        let log = open_log(dir.path()).expect("opens");
         for (index, length) in (0..).zip(lengths) {
             log.write(entries(index..index + 1, length)).expect("writes");
         }
         log.sync().expect("syncs");
     }
-    let log = SledLog::open(&RealDisk::new(), dir.path()).expect("opens again");
+    let log = open_log(dir.path()).expect("opens again");
     let read: Vec<usize> = log.read(0..100).expect("reads").iter().map(|(_, bytes)| bytes.len()).collect();
     assert_eq!(read, lengths);
     assert_eq!(log.last().expect("reads").expect("exists").1.len(), 300_000);
@@ -92,7 +106,7 @@ fn a_long_entry_reads_back_whole() {
 #[test]
 fn long_entries_leave_no_file_that_sled_does_not_sync() {
     let dir = tempfile::tempdir().expect("a directory");
-    let log = SledLog::open(&RealDisk::new(), dir.path()).expect("opens");
+    let log = open_log(dir.path()).expect("opens");
     for index in 0..12 {
         log.write(entries(index..index + 1, 300_000)).expect("writes");
         log.write(vec![Change::Set("vote", vec![index as u8; 40])]).expect("writes");
@@ -109,19 +123,19 @@ fn long_entries_leave_no_file_that_sled_does_not_sync() {
 fn a_log_with_a_hole_does_not_open() {
     let dir = tempfile::tempdir().expect("a directory");
     {
-        let log = SledLog::open(&RealDisk::new(), dir.path()).expect("opens");
+        let log = open_log(dir.path()).expect("opens");
         log.write(entries(0..3, 10)).expect("writes");
         log.write(entries(4..6, 10)).expect("writes");
         log.sync().expect("syncs");
     }
-    let error = SledLog::open(&RealDisk::new(), dir.path()).expect_err("has a hole");
+    let error = open_log(dir.path()).expect_err("has a hole");
     assert!(matches!(error, BackendError::Damaged(_)), "{error}");
 }
 
 #[test]
 fn a_purged_log_must_begin_behind_the_purge() {
     let dir = tempfile::tempdir().expect("a directory");
-    let open = || SledLog::open(&RealDisk::new(), dir.path());
+    let open = || open_log(dir.path());
     {
         let log = open().expect("opens");
         log.write(entries(0..6, 10)).expect("writes");
@@ -188,7 +202,7 @@ fn a_member_killed_in_mid_write_keeps_what_it_acknowledged() {
         }
         child.kill().expect("is killed");
         child.wait().expect("ends");
-        let log = SledLog::open(&RealDisk::new(), dir.path()).expect("opens after the kill");
+        let log = open_log(dir.path()).expect("opens after the kill");
         let (last, _) = log.last().expect("reads").expect("has entries");
         assert!(synced >= enough && last >= synced, "entry {synced} was acknowledged, {last} is the last");
         for (index, bytes) in log.read(0..last + 1).expect("reads") {
@@ -201,7 +215,7 @@ fn a_member_killed_in_mid_write_keeps_what_it_acknowledged() {
 }
 
 fn write_until_killed(dir: &Path) -> ! {
-    let log = SledLog::open(&RealDisk::new(), dir).expect("opens");
+    let log = open_log(dir).expect("opens");
     let first = log.last().expect("reads").map_or(1, |(last, _)| last + 1);
     if first == 1 {
         log.write(entries(0..1, 1)).expect("writes");
