@@ -31,7 +31,7 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("map-dropped-without-a-leader", "no-meta-majority"),
 ];
 
-/// Planted bugs that no simulation has shown yet by what clients see, and why. They count as not found.
+/// Planted bugs that no simulation has shown yet by what clients see, and the likely reason. They count as not found.
 const NOT_SHOWN: &[(&str, &str)] = &[
     (
         "joint-quorum-of-the-old-set",

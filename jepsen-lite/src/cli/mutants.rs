@@ -16,7 +16,7 @@ const NOTES: &str = "Examples:
   jepsen-lite mutants --only ack-before-fsync,quorum-of-one
   jepsen-lite mutants --some 6 --turn 12    six of those that must be found, others with every turn
 
-Exit status: 0 all are found that must be, 1 one is not. `--list` tells which ones no simulation has shown yet, and why.
+Exit status: 0 all are found that must be, 1 one is not. `--list` tells which ones no simulation has shown yet, with the likely reason.
 
 A build with planted bugs has a binary of its own:
   cargo build --release -p jepsen-lite --features mutants --bin jepsen-mutant";
@@ -63,7 +63,7 @@ pub(crate) fn mutants(options: &MutantsOptions) -> Result<ExitCode, String> {
         for Mutant { name, what, promise, rule } in mutant::ALL {
             println!("{name:<36} {promise:<4} {rule:<12} {what}");
             if let Some(why) = not_shown(name) {
-                println!("{:<54}not shown yet: {why}", "");
+                println!("{:<54}not shown yet, probably since {why}", "");
             }
         }
         return Ok(ExitCode::SUCCESS);
