@@ -45,8 +45,6 @@ pub const SEGMENTS_INSTALLED: &str = "segments_installed";
 /// Memtables flushed, and segments merged.
 pub const FLUSHES: &str = "flushes";
 pub const COMPACTIONS: &str = "compactions";
-/// Moves of shards that clients asked for and the meta group began.
-pub const MOVES_ASKED: &str = "moves_asked";
 /// Shards that changed their set of replicas.
 pub const MOVES_FINISHED: &str = "moves_finished";
 /// Answers that said that they are partial.

@@ -67,8 +67,6 @@ pub struct Plan {
     pub cell: u64,
     /// Sessions that change registers of the metadata.
     pub meta_sessions: u32,
-    /// Whether to move shards from store to store, where there are stores to choose from.
-    pub moves: bool,
     /// Whether to send what must be refused, too.
     pub probes: bool,
     /// One probe of so many, a multiple of 4, is a burst that is more than a front may hold; 0: none is.
@@ -167,10 +165,7 @@ pub async fn run(
             meta::session(session, env, shared.timeline, members, record, stop).await;
         })
     }));
-    if shared.plan.moves {
-        let shared = shared.clone();
-        running.push(tokio::task::spawn_local(async move { mover::mover(shared).await }));
-    }
+    running.push(tokio::task::spawn_local(mover::mover(shared.clone())));
     if shared.plan.probes {
         let shared = shared.clone();
         running.push(tokio::task::spawn_local(async move { probe::prober(shared).await }));

@@ -251,14 +251,7 @@ impl driver::Nemesis for Nemesis {
         };
         let (evidence, since) = (BTreeMap::new(), Instant::now());
         let mut active = Active { timed: timed.clone(), evidence, since, isolated };
-        let began = FaultBegan {
-            id: timed.id,
-            kind: fault.kind(),
-            what: fault.to_string(),
-            nodes: fault.nodes(),
-            at_us: self.timeline.now_us(),
-        };
-        self.recorder.record(Event::FaultBegan(began));
+        self.recorder.record(Event::FaultBegan(FaultBegan::of(timed, self.timeline.now_us())));
         if let Err(error) = self.strike(&mut active).await {
             self.notes.push(format!("#{} {fault}: {error}", timed.id));
         }
@@ -275,10 +268,8 @@ impl driver::Nemesis for Nemesis {
         if let Err(error) = self.undo(&mut active).await {
             self.notes.push(format!("#{id} {}: {error}", active.timed.fault));
         }
-        let evidence = active.evidence.into_iter().filter(|(_, count)| *count > 0);
-        let evidence = evidence.map(|(what, count)| (what.to_owned(), count)).collect();
         let at_us = self.timeline.now_us();
-        self.recorder.record(Event::FaultEnded(FaultEnded { id, at_us, evidence }));
+        self.recorder.record(Event::FaultEnded(FaultEnded::new(id, at_us, active.evidence)));
     }
 
     async fn tick(&mut self) {

@@ -9,6 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::nemesis::fault::FaultKind;
+use crate::nemesis::schedule::Timed;
 use crate::workload::item::Signal;
 
 /// Version of the format; a reader refuses others.
@@ -297,6 +298,13 @@ pub struct FaultBegan {
     pub at_us: u64,
 }
 
+impl FaultBegan {
+    pub(crate) fn of(timed: &Timed, at_us: u64) -> FaultBegan {
+        let Timed { id, fault, .. } = timed;
+        FaultBegan { id: *id, kind: fault.kind(), what: fault.to_string(), nodes: fault.nodes(), at_us }
+    }
+}
+
 /// A fault is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultEnded {
@@ -304,6 +312,14 @@ pub struct FaultEnded {
     pub at_us: u64,
     /// What proves that it happened, by the names of [`crate::coverage`].
     pub evidence: BTreeMap<String, u64>,
+}
+
+impl FaultEnded {
+    /// What was looked for and never seen is no evidence.
+    pub(crate) fn new(id: u32, at_us: u64, evidence: BTreeMap<&'static str, u64>) -> FaultEnded {
+        let evidence = evidence.into_iter().filter(|(_, count)| *count > 0);
+        FaultEnded { id, at_us, evidence: evidence.map(|(what, count)| (what.to_owned(), count)).collect() }
+    }
 }
 
 /// What one node says of itself and of the cluster.

@@ -424,14 +424,7 @@ impl driver::Nemesis for Nemesis {
             struck_before: (0, 0),
             is_spent: false,
         };
-        let began = FaultBegan {
-            id: timed.id,
-            kind: fault.kind(),
-            what: fault.to_string(),
-            nodes: fault.nodes(),
-            at_us: self.timeline.now_us(),
-        };
-        self.recorder.record(Event::FaultBegan(began));
+        self.recorder.record(Event::FaultBegan(FaultBegan::of(timed, self.timeline.now_us())));
         if let Err(error) = self.strike(&mut active).await {
             self.notes.push(format!("#{} {fault}: {error}", timed.id));
         }
@@ -459,9 +452,7 @@ impl driver::Nemesis for Nemesis {
             self.disk_failed_us.extend(active.timed.fault.nodes().into_iter().map(|node| (node, at_us)));
         }
         let had_command = active.command().is_some() || active.is_spent;
-        let evidence = active.evidence.into_iter().filter(|(_, count)| *count > 0);
-        let evidence = evidence.map(|(what, count)| (what.to_owned(), count)).collect();
-        self.recorder.record(Event::FaultEnded(FaultEnded { id, at_us, evidence }));
+        self.recorder.record(Event::FaultEnded(FaultEnded::new(id, at_us, active.evidence)));
         if had_command {
             self.unsettled.extend(active.timed.fault.nodes());
             self.settle().await;

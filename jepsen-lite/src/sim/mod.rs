@@ -217,7 +217,6 @@ fn plan() -> Plan {
         read_pause_ms: 100..1000,
         cell: 512,
         meta_sessions: 2,
-        moves: true,
         probes: true,
         burst_every: 8,
         request_bytes_max: world::REQUEST_BYTES_MAX,

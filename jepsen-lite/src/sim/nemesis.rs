@@ -73,13 +73,7 @@ impl Nemesis {
         };
         let evidence = self.strike(world, fault);
         self.in_force.insert(timed.id, InForce { evidence, powerless_soon, before, struck_before });
-        FaultBegan {
-            id: timed.id,
-            kind: fault.kind(),
-            what: fault.to_string(),
-            nodes: fault.nodes(),
-            at_us: world.sim.elapsed().as_micros() as u64,
-        }
+        FaultBegan::of(timed, world.sim.elapsed().as_micros() as u64)
     }
 
     fn strike(&self, world: &mut World, fault: &Fault) -> Evidence {

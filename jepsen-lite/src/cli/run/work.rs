@@ -51,7 +51,6 @@ pub(super) fn plan(rate: u64) -> Plan {
         meta_sessions: 3,
         probes: true,
         burst_every: 24,
-        moves: true,
         request_bytes_max: REQUEST_BYTES_MAX,
         answer_wait: Duration::from_secs(5),
         read_wait: Duration::from_secs(20),
