@@ -475,17 +475,9 @@ fn a_member_whose_log_came_back_older_joins_under_a_new_id() {
     let old = follower.handle.inner.member().expect("runs").id;
     drop(follower);
     {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        // sled lets go of the lock of a log that was closed some time later, when its threads get to run.
-        let opened = loop {
-            match Directory::open(&Env::real(), place.dir.path(), &MetaLog::Sled) {
-                Err(DirectoryError::InUse(_)) if std::time::Instant::now() < deadline => {
-                    std::thread::yield_now()
-                }
-                opened => break opened,
-            }
-        };
-        let log = opened.expect("opens").log;
+        let runtime = Runtime::new().expect("a runtime");
+        let opened = runtime.block_on(open_directory(&Env::real(), place.dir.path(), Some(MetaLog::Sled)));
+        let log = opened.expect("opens").1.expect("has a log").log;
         let db = log.get("incarnation").expect("reads").expect("is there");
         drop(log);
         std::fs::remove_dir_all(place.dir.path().join("log")).expect("removes");
