@@ -299,7 +299,7 @@ impl Checkers {
         }
         let compared = self.moves.compared;
         self.moves.finish(&scene, &mut found);
-        self.overload.finish(&scene, &mut found);
+        self.overload.finish(&mut found);
         let without_leader = self.leaderless.finish(&scene, &mut found);
         let proof = Proof {
             lost: lost.items,

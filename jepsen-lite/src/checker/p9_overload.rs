@@ -16,10 +16,22 @@ pub(crate) fn is_overload(probe: &Probe) -> bool {
 
 #[derive(Default)]
 pub(crate) struct Overload {
-    /// By node, the most over the budget: when, and bytes.
-    over: BTreeMap<String, (u64, u64)>,
-    /// The same of what requests in flight hold.
-    requests_over: BTreeMap<String, (u64, u64, u64)>,
+    /// Memory over its budget, by node.
+    over: BTreeMap<(Memory, String), Most>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Memory {
+    Requests,
+    Resident,
+}
+
+/// The most bytes that were seen, and when.
+#[derive(Clone, Copy)]
+struct Most {
+    at_us: u64,
+    bytes: u64,
+    budget: u64,
 }
 
 impl Overload {
@@ -37,42 +49,40 @@ impl Overload {
     }
 
     pub(crate) fn sample(&mut self, sample: &Sample, scene: &Scene) {
-        let (held, budget) = (sample.request_bytes, sample.request_bytes_max);
-        if budget > 0 && held > budget {
-            let over = self.requests_over.entry(sample.node.clone()).or_default();
-            if held > over.1 {
-                *over = (sample.at_us, held, budget);
+        for (memory, bytes, budget) in [
+            (Memory::Requests, sample.request_bytes, sample.request_bytes_max),
+            (Memory::Resident, sample.resident_bytes, scene.start.resident_bytes_max),
+        ] {
+            // 0: there is none, or it is not known.
+            if budget == 0 || bytes <= budget {
+                continue;
             }
-        }
-        let most = scene.start.resident_bytes_max;
-        if most == 0 || sample.resident_bytes <= most {
-            return;
-        }
-        let over = self.over.entry(sample.node.clone()).or_default();
-        if sample.resident_bytes > over.1 {
-            *over = (sample.at_us, sample.resident_bytes);
+            let now = Most { at_us: sample.at_us, bytes, budget };
+            let most = self.over.entry((memory, sample.node.clone()));
+            let most = most.or_insert(now);
+            if bytes > most.bytes {
+                *most = now;
+            }
         }
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.over.len() + self.requests_over.len()
+        self.over.len()
     }
 
-    pub(crate) fn finish(self, scene: &Scene, found: &mut Found) {
-        for (node, (at_us, held, budget)) in self.requests_over {
-            let at = seconds(at_us);
-            let what =
-                format!("requests in flight hold {held} bytes of {node} at {at}; its budget is {budget}");
-            found.add(Promise::P9, at_us, what, None);
-        }
+    pub(crate) fn finish(self, found: &mut Found) {
         let mib = |bytes: u64| bytes / (1 << 20);
-        for (node, (at_us, bytes)) in self.over {
-            let most = mib(scene.start.resident_bytes_max);
-            let what = format!(
-                "{node} has {} MiB resident at {}; {most} MiB is the most",
-                mib(bytes),
-                seconds(at_us)
-            );
+        for ((memory, node), Most { at_us, bytes, budget }) in self.over {
+            let at = seconds(at_us);
+            let what = match memory {
+                Memory::Requests => {
+                    format!("requests in flight hold {bytes} bytes of {node} at {at}; its budget is {budget}")
+                }
+                Memory::Resident => {
+                    let (bytes, budget) = (mib(bytes), mib(budget));
+                    format!("{node} has {bytes} MiB resident at {at}; {budget} MiB is the most")
+                }
+            };
             found.add(Promise::P9, at_us, what, None);
         }
     }
