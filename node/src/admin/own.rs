@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use oteld_cluster::ids::ReplicaId;
 use serde::{Deserialize, Serialize};
 
 /// A node's own status. Fields are only ever added.
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct OwnStatus {
     pub name: String,
+    /// The store that it has open: a fresh one may not have reached the metadata of whoever asks.
+    pub replica: Option<ReplicaId>,
     pub disk_bytes: Option<u64>,
     pub disk_free_bytes: Option<u64>,
     /// Items that it took in as a front, over the last seconds.

@@ -29,6 +29,14 @@ pub struct Gathered {
     pub silent: Silent,
 }
 
+impl Gathered {
+    /// The store that a node has now: what the node says is newer than the metadata here.
+    fn store_of(&self, id: NodeId) -> Option<ReplicaId> {
+        let told = self.own.get(&id).and_then(|own| own.replica);
+        told.or_else(|| self.state.nodes.get(&id)?.replica)
+    }
+}
+
 /// The whole status, the verdict first.
 pub fn cluster_status(gathered: &Gathered) -> ClusterStatus {
     let shards = shard_statuses(gathered);
@@ -121,7 +129,7 @@ fn replica(gathered: &Gathered, member: Member) -> ReplicaStatus {
     let node = gathered.state.nodes.get(&member.node);
     let state = match (node, gathered.own.get(&member.node)) {
         // The node came back with another store: this replica is gone.
-        (Some(node), _) if node.replica != Some(member.replica) => ReplicaState::Unreachable,
+        (Some(_), _) if gathered.store_of(member.node) != Some(member.replica) => ReplicaState::Unreachable,
         (_, None) => ReplicaState::Unreachable,
         (_, Some(own)) if own.read_only.is_some() => ReplicaState::ReadOnly,
         (_, Some(own)) if own.catching_up => ReplicaState::CatchingUp,
@@ -153,9 +161,9 @@ fn judge(gathered: &Gathered, under_replicated: u32) -> (Verdict, Vec<String>) {
             state.settings.expected_storage_nodes
         ));
     }
-    let serving: BTreeSet<ReplicaId> = (state.nodes.iter())
-        .filter(|(id, _)| gathered.own.get(id).is_some_and(|own| own.read_only.is_none()))
-        .filter_map(|(_, node)| node.replica)
+    let serving: BTreeSet<ReplicaId> = (state.nodes.keys())
+        .filter(|id| gathered.own.get(id).is_some_and(|own| own.read_only.is_none()))
+        .filter_map(|id| gathered.store_of(*id))
         .collect();
     let lost = state.shards.iter().filter(|shard| !shard.entry.quorum().is_reached(&serving)).count();
     if lost > 0 {
@@ -305,6 +313,22 @@ mod tests {
         let reason = "no cluster yet: the meta group has not formed, or does not answer; no answer from storage-3 at \
                       host:7070";
         assert_eq!(status.reasons, [reason]);
+    }
+
+    #[test]
+    fn a_store_that_was_replaced_serves_no_shard_though_the_metadata_here_is_older() {
+        let mut gathered = cluster(3, 3, 3);
+        let fresh = |store| OwnStatus { replica: Some(ReplicaId(store)), ..OwnStatus::default() };
+        let verdict = |gathered: &Gathered| {
+            let status = cluster_status(gathered);
+            (status.verdict, status.shards.under_replicated)
+        };
+        gathered.own.insert(NodeId(3), fresh(3));
+        assert_eq!(verdict(&gathered), (Verdict::Healthy, 0));
+        gathered.own.insert(NodeId(3), fresh(33));
+        assert_eq!(verdict(&gathered), (Verdict::Degraded, 2));
+        gathered.own.insert(NodeId(2), fresh(22));
+        assert_eq!(verdict(&gathered), (Verdict::Unavailable, 2));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use oteld_cluster::ids::ReplicaId;
 use oteld_env::Env;
 use oteld_store::Store;
 use oteld_store::model::{Signal, Tenant};
@@ -89,6 +90,7 @@ impl Inner {
         let store = self.store.as_ref().map(Store::status);
         OwnStatus {
             name: self.config.node.name.clone(),
+            replica: self.store.as_ref().map(|store| ReplicaId(store.replica().0)),
             disk_bytes: store.as_ref().map(|status| status.segment_bytes + status.wal_bytes),
             disk_free_bytes: self.env.disk.free_bytes(&self.config.node.data_dir).ok(),
             ingest_items_per_second: self.front.as_ref().map(|front| self.rate(accepted_items(front))),
