@@ -6,7 +6,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::harness::complaints;
-use crate::process::{Process, free_ports, until};
+use crate::ports::free_ports;
+use crate::process::{Process, until};
 use crate::send::{Front, Way, logs, now};
 
 /// Where one development cluster listens.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use oteld_client::admin::{CLUSTER_STATUS_PATH, ClusterStatus, Verdict};
 use tempfile::TempDir;
 
-use crate::process::{Process, free_ports, until};
+use crate::ports::free_ports;
+use crate::process::{Process, until};
 use crate::send::Front;
 
 pub(crate) const STORAGE_NODES: usize = 3;

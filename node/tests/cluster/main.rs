@@ -14,6 +14,8 @@ mod status;
 
 mod harness;
 mod load;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod process;
 mod send;
 mod show;

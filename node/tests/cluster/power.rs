@@ -7,7 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use oteld_env::faults::FaultReply;
 
 use crate::harness::client;
-use crate::process::{Process, free_ports, until};
+use crate::ports::free_ports;
+use crate::process::{Process, until};
 use crate::send::{Front, Way, logs, now};
 
 fn say(control: &std::path::Path, line: &str) -> FaultReply {

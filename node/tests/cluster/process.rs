@@ -2,10 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,27 +25,6 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T,
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}; last seen: {seen}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// Ports of the loopback interface that nobody listens on. Below the range from which the kernel takes ports for
-/// connections, so that a node that is down finds its port free when it comes back.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: Mutex<u32> = Mutex::new(0);
-    let mut next = NEXT.lock().unwrap();
-    let range = 12_000..32_000;
-    if *next == 0 {
-        // Test processes that run side by side begin at different places.
-        *next = std::process::id().wrapping_mul(97);
-    }
-    std::array::from_fn(|_| {
-        loop {
-            *next = next.wrapping_add(1);
-            let port = range.start + (*next % u32::from(range.end - range.start)) as u16;
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return port;
-            }
-        }
-    })
 }
 
 /// Where the binaries are: `OTELD_BINARIES`, or where cargo built them.

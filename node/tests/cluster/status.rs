@@ -7,7 +7,8 @@ use oteld_client::admin::{MetaRole, Verdict};
 use tempfile::TempDir;
 
 use crate::harness::Cluster;
-use crate::process::{Process, free_ports, otelctl, until};
+use crate::ports::free_ports;
+use crate::process::{Process, otelctl, until};
 
 fn cluster_status(endpoint: &str) -> Option<Output> {
     let mut command = Command::new(otelctl()?);

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests use real sockets, and copy directories")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "../ports/mod.rs"]
+mod ports;
 mod world;
 
 use std::collections::BTreeMap;

@@ -23,6 +23,8 @@ use oteld_store::{Store, StoreOptions};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::ports::free_ports;
+
 const SHARDS: u32 = 4;
 const ROWS_PER_REQUEST: u64 = 10;
 /// Event time of the first row: 2026-01-01T00:00:00Z.
@@ -31,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct Cluster {
     dir: tempfile::TempDir,
-    ports: Vec<u16>,
+    ports: [u16; 4],
     storage: Vec<Option<Node>>,
     front: Option<Node>,
     client: reqwest::Client,
@@ -52,7 +54,7 @@ impl Cluster {
     pub(crate) async fn with_replicas(replicas: u32) -> Cluster {
         let mut cluster = Cluster {
             dir: tempfile::tempdir().unwrap(),
-            ports: free_ports(4),
+            ports: free_ports(),
             storage: vec![None, None, None],
             front: None,
             client: reqwest::Client::new(),
@@ -327,10 +329,4 @@ async fn wait(what: &str, pause: Duration, is_so: impl AsyncFn() -> bool) {
         assert!(Instant::now() < deadline, "waited too long until {what}");
         sleep(pause).await;
     }
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listeners: Vec<_> = (0..count).map(bind).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
