@@ -299,17 +299,16 @@ impl Rebuild {
     }
 
     fn parts(&mut self, batch: bytes::Bytes, accepted: &[u32], batch_offset: u64) -> Result<(), String> {
-        let batch_len = batch.len() as u32;
         let batch = Batch::parse(batch).map_err(|error| format!("a batch cannot be read: {error}"))?;
         let accepted: Vec<usize> = accepted.iter().map(|part| *part as usize).collect();
         if let Some(part) = accepted.iter().find(|part| **part >= batch.parts().len()) {
             return Err(format!("a record names part {part} of {}", batch.parts().len()));
         }
         for part in &accepted {
-            let id = MemPart { batch: batch.clone(), index: *part }.id();
-            self.tail.push(NewEntry { id, batch_offset, batch_len, part: *part as u32 });
+            let part = MemPart { batch: batch.clone(), index: *part };
+            self.tail.push(NewEntry::new(&part, batch_offset));
             if !self.flushed && !oteld_env::mutant("ids-forgotten-at-restart") {
-                self.ids.apply(&id);
+                self.ids.apply(&part.id());
             }
         }
         if !self.flushed {

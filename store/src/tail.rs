@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::error::TailError;
 use crate::ids::PartId;
+use crate::memtable::MemPart;
 use crate::model::{RequestId, Shard, Signal, Window};
 use crate::position::{Position, Prefix};
 use crate::wal::writer::WalFile;
@@ -65,10 +66,12 @@ pub(crate) struct TailLocation {
 /// An entry before it has its place in the list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewEntry {
-    pub id: PartId,
-    pub batch_offset: u64,
-    pub batch_len: u32,
-    pub part: u32,
+    id: PartId,
+    batch_offset: u64,
+    batch_len: u32,
+    part: u32,
+    /// Whether all of its rows are in the window of the first.
+    is_in_one_window: bool,
 }
 
 /// Positions to parts, over all WAL files that exist.
@@ -110,9 +113,10 @@ impl TailIndex {
         }
     }
 
-    /// Ids of all entries in the list.
-    pub(crate) fn all_ids(&self) -> impl Iterator<Item = PartId> + '_ {
-        self.files.iter().flat_map(|file| &file.entries).map(|entry| entry.id)
+    /// Ids of all entries in the list whose rows are in one window.
+    pub(crate) fn ids_in_one_window(&self) -> impl Iterator<Item = PartId> + '_ {
+        let entries = self.files.iter().flat_map(|file| &file.entries);
+        entries.filter(|entry| entry.is_in_one_window).map(|entry| entry.id)
     }
 
     /// Number of the newest file.
@@ -210,6 +214,17 @@ impl TailIndex {
 }
 
 impl NewEntry {
+    /// Of a part whose batch begins at `batch_offset` of its WAL file.
+    pub(crate) fn new(part: &MemPart, batch_offset: u64) -> Self {
+        NewEntry {
+            id: part.id(),
+            batch_offset,
+            batch_len: part.batch.bytes().len() as u32,
+            part: part.index as u32,
+            is_in_one_window: Window::of(part.header().max_time_unix_nano) == part.window(),
+        }
+    }
+
     fn at(&self, position: Position) -> TailEntry {
         let PartId { signal, window, request, digest, shard } = self.id;
         TailEntry { position, signal, window, request, digest, shard }
@@ -241,7 +256,13 @@ mod tests {
                     digest: 0,
                     shard: Shard((i % 2) as u32),
                 };
-                index.push(NewEntry { id, batch_offset: 100 * i, batch_len: 100, part: 0 });
+                index.push(NewEntry {
+                    id,
+                    batch_offset: 100 * i,
+                    batch_len: 100,
+                    part: 0,
+                    is_in_one_window: true,
+                });
             }
         }
         index

@@ -9,7 +9,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::append::{Command, QueuedAppend};
 use crate::engine::{Engine, Frozen, WriteState};
 use crate::error::{AppendError, StoreError};
-use crate::ids::PartId;
 use crate::manifest::SegmentMeta;
 use crate::memtable::{MemPart, Memtable};
 use crate::model::{Signal, Window};
@@ -183,9 +182,8 @@ fn publish(engine: &Arc<Engine>, wal: &Option<WalWriter>, mut group: Group, star
     for (append, start) in group.appends.iter_mut().zip(starts) {
         let batch_offset = start + Record::batch_offset(append.accepted.len()) as u64;
         for part in &append.accepted {
-            let id: PartId = MemPart { batch: append.batch.clone(), index: *part }.id();
-            let batch_len = append.batch.bytes().len() as u32;
-            state.tail.push(NewEntry { id, batch_offset, batch_len, part: *part as u32 });
+            let part = MemPart { batch: append.batch.clone(), index: *part };
+            state.tail.push(NewEntry::new(&part, batch_offset));
         }
         state.memtable.insert(&append.batch, &append.accepted, now);
         append.reservation.publish(&mut state);

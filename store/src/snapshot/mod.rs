@@ -50,7 +50,8 @@ pub struct Snapshot {
     covered: Prefix,
     segments: Vec<Arc<OpenSegment>>,
     left: Arc<Left>,
-    /// Parts that the log has after `covered`.
+    /// Parts that the log has after `covered` and that are in one segment each. One with rows in several windows is not
+    /// left to be pulled: a copy of one of its segments, for other parts, makes it count as held, and it would not be.
     logged: HashSet<PartKey>,
 }
 
@@ -153,7 +154,7 @@ impl Engine {
         let (covered, segments, left, logged) = {
             let state = self.state.lock();
             let all = |id: PartId| (id.signal, id.request, id.digest, id.shard);
-            let logged: Vec<PartKey> = state.tail.all_ids().map(all).collect();
+            let logged: Vec<PartKey> = state.tail.ids_in_one_window().map(all).collect();
             (own_prefix(&state, state.tail.start()), state.segments.0.clone(), state.left.clone(), logged)
         };
         Ok(Snapshot { covered, segments, left, logged: logged.into_iter().collect() })

@@ -195,6 +195,34 @@ async fn what_the_log_still_has_is_pulled_and_not_installed() {
 }
 
 #[tokio::test]
+async fn a_part_of_two_windows_is_whole_though_the_log_has_it_and_one_of_its_segments_is_copied() {
+    let mut peer_world = world(21);
+    let peer = peer_world.open().await;
+    for _ in 0..12 {
+        let below_log = Request::sample(&peer_world.random, Signal::Logs, 5, START..START + 1000);
+        peer_world.append(&peer, &below_log).await;
+        peer.flush().await.unwrap();
+    }
+    peer_world.options.wal_keep_bytes = 1 << 20;
+    peer_world.disk.crash();
+    let peer = peer_world.open().await;
+    let both = Request::sample(&peer_world.random, Signal::Logs, 40, START..START + 2 * Window::NANOS);
+    peer_world.append(&peer, &both).await;
+    peer.flush().await.unwrap();
+    // The first window is one segment then, which is copied for what the log does not have.
+    peer.compact().await.unwrap();
+    let windows: Vec<Window> =
+        peer.snapshot().await.unwrap().offers().iter().map(|o| o.info.window).collect();
+    assert_eq!(windows.len(), 2, "{windows:?}");
+    let store_world = world(22);
+    let store = store_world.open().await;
+    let done = catch_up(&peer, &store, &all()).await.unwrap();
+    assert!(done.copied > 0, "{done:?}");
+    assert!(pull(&peer, &store, &all()).await);
+    peer_world.check(&store.pin());
+}
+
+#[tokio::test]
 async fn peers_of_a_store_that_installed_compare_ids_with_it_also_when_they_were_level() {
     let mut peer_world = world(9);
     let peer = filled(&mut peer_world, 9, 0).await;
