@@ -24,13 +24,14 @@
 //! could hide that other rows of the same parts are missing. Such a file is written anew with the asked shards
 //! only; a file without any is installed as it is, byte by byte.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use super::receive::{io, open_verified, whole_path};
+use super::receive::{io, name, open_verified, whole_path};
 use super::{SegmentOffer, damaged};
 use crate::append::Command;
 use crate::compaction::merge::{self, Target};
@@ -70,6 +71,7 @@ impl Engine {
             (state.floors.clone(), state.ids.loaded_windows())
         };
         let engine = self.clone();
+        let offers = each_file_once(offers);
         let name = move || {
             let mut named = Vec::new();
             let result = offers.iter().try_for_each(|offer| {
@@ -128,6 +130,19 @@ impl Engine {
     fn remove_received(&self, received: PathBuf) -> Result<(), StoreError> {
         self.env.disk.remove_file(&received).map_err(io("remove a received segment"))
     }
+}
+
+/// A peer may have the same file twice: where it got a part from two sides, each time alone in a segment. What counts
+/// in either counts.
+fn each_file_once(offers: Vec<SegmentOffer>) -> Vec<SegmentOffer> {
+    let mut files: BTreeMap<String, SegmentOffer> = BTreeMap::new();
+    for offer in offers {
+        match files.entry(name(&offer.info)) {
+            Entry::Vacant(place) => drop(place.insert(offer)),
+            Entry::Occupied(mut place) => place.get_mut().left.retain(|shard| offer.left.contains(shard)),
+        }
+    }
+    files.into_values().collect()
 }
 
 /// Whether a segment has rows and ids of no other shards.

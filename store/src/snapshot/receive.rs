@@ -76,7 +76,8 @@ fn partial_path(dir: &Path, info: &SegmentInfo) -> PathBuf {
     dir.join(format!("{}.{PARTIAL}", name(info)))
 }
 
-fn name(info: &SegmentInfo) -> String {
+/// Of a file, by what it holds.
+pub(super) fn name(info: &SegmentInfo) -> String {
     format!("{}-{}-{}-{:016x}", info.signal.name(), info.window.0, info.bytes, info.checksum)
 }
 

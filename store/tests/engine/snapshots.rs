@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oteld_env::disk::{Fault, On};
 use oteld_store::model::{Shard, Signal, Window};
-use oteld_store::{OpenError, Position, Prefix, Store, StoreError, TailError};
+use oteld_store::{OpenError, Position, Prefix, SegmentOffer, Snapshot, Store, StoreError, TailError};
 
 use crate::world::{Request, SHARDS, START, World, members, raise_floor};
 
@@ -41,9 +41,17 @@ pub(crate) async fn catch_up(
             wanted.push(offer);
         }
     }
+    let copied = copy(&snapshot, &wanted, to).await?;
+    let installed = to.install_received(wanted, shards).await?;
+    to.advance_cursor(from.replica(), &members(shards), snapshot.covered()).await?;
+    Ok(CaughtUp { copied, installed, covered: snapshot.covered() })
+}
+
+/// Brings the files of offered segments over; how many it took.
+async fn copy(snapshot: &Snapshot, wanted: &[SegmentOffer], to: &Store) -> Result<usize, StoreError> {
     to.keep_received(&wanted.iter().map(|offer| offer.info.clone()).collect::<Vec<_>>()).await?;
     let mut copied = 0;
-    for offer in &wanted {
+    for offer in wanted {
         let Some(mut incoming) = to.receive(offer.info.clone()).await? else { continue };
         let mut at = 0;
         while at < offer.info.bytes {
@@ -54,9 +62,7 @@ pub(crate) async fn catch_up(
         incoming.finish()?;
         copied += 1;
     }
-    let installed = to.install_received(wanted, shards).await?;
-    to.advance_cursor(from.replica(), &members(shards), snapshot.covered()).await?;
-    Ok(CaughtUp { copied, installed, covered: snapshot.covered() })
+    Ok(copied)
 }
 
 /// Pulls what `from` has in its log; false where that does not reach back.
@@ -219,6 +225,27 @@ async fn a_part_of_two_windows_is_whole_though_the_log_has_it_and_one_of_its_seg
     let done = catch_up(&peer, &store, &all()).await.unwrap();
     assert!(done.copied > 0, "{done:?}");
     assert!(pull(&peer, &store, &all()).await);
+    peer_world.check(&store.pin());
+}
+
+#[tokio::test]
+async fn a_peer_that_has_the_same_file_twice_is_copied_from() {
+    let (mut peer_world, mut other_world) = (world(23), world(24));
+    let (peer, other) = (peer_world.open().await, other_world.open().await);
+    let request = Request::sample(&peer_world.random, Signal::Traces, 3, START..START + 1000);
+    for (store, world) in [(&peer, &mut peer_world), (&other, &mut other_world)] {
+        world.append(store, &request).await;
+        store.flush().await.unwrap();
+    }
+    // It found the part lacking, and had it when the copy came.
+    let snapshot = other.snapshot().await.unwrap();
+    copy(&snapshot, &snapshot.offers(), &peer).await.unwrap();
+    peer.install_received(snapshot.offers(), &all()).await.unwrap();
+    let offers = peer.snapshot().await.unwrap().offers();
+    assert!(offers.len() == 2 && offers[0].info == offers[1].info, "{offers:?}");
+    let store_world = world(25);
+    let store = store_world.open().await;
+    assert_eq!(catch_up(&peer, &store, &all()).await.unwrap().copied, 1);
     peer_world.check(&store.pin());
 }
 
