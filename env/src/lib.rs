@@ -20,7 +20,7 @@ pub use disk::{Disk, DiskFile, FaultyDisk, RealDisk, SimDisk};
 pub use mutant::mutant;
 pub use net::{Conn, Listener, Net};
 pub use random::Random;
-pub use tasks::Tasks;
+pub use tasks::{Tasks, WorkQueue};
 
 /// The outside world of one node. Cheap to clone.
 #[derive(Clone, Debug)]

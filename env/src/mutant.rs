@@ -125,6 +125,8 @@ pub const ALL: &[Mutant] = &[
         "a member of the meta group acknowledges entries that are not durable"),
     planted("stale-metadata-read", "P6", "P6",
         "a leader answers reads without asking whether it still leads"),
+    planted("restarted-leader-reads-at-once", "P6", "P6",
+        "a leader that restarted within its term answers reads before it knows again how far it had committed"),
     planted("compare-and-set-ignores-expect", "P6", "P6",
         "a setting is changed whatever it was before"),
     planted("map-dropped-without-a-leader", "P10", "failure 12",

@@ -51,6 +51,8 @@ pub const MOVES_FINISHED: &str = "moves_finished";
 pub const PARTIAL_READS: &str = "partial_reads";
 /// Requests that were sent again after their acknowledgement.
 pub const RESENT: &str = "resent";
+/// Requests with lesser values for keys that were acknowledged.
+pub const LESSER_SENT: &str = "lesser_sent";
 
 /// What proves that a fault of a kind struck; any of them does.
 pub fn evidence_of(kind: FaultKind) -> &'static [&'static str] {

@@ -88,6 +88,7 @@ pub struct Summary {
     pub retried: u64,
     pub ambiguous: u64,
     pub resent: u64,
+    pub lesser_sent: u64,
     /// Lists and counts, and those of them that said that they are partial.
     pub reads: u64,
     pub partial: u64,
@@ -176,6 +177,7 @@ impl Judge {
             retried: tally.retried,
             ambiguous: tally.ambiguous,
             resent: tally.happened(crate::coverage::RESENT),
+            lesser_sent: tally.happened(crate::coverage::LESSER_SENT),
             reads: tally.reads,
             partial: tally.partial,
             counts: tally.counts,
@@ -292,7 +294,11 @@ impl fmt::Display for Summary {
             );
             line(&format!("  {}", signal.signal.name()), signal.items, how)?;
         }
-        let how = format!("and {} sent again after the acknowledgement", grouped(self.resent));
+        let how = format!(
+            "and {} sent again after the acknowledgement, {} followed by lesser values for the same keys",
+            grouped(self.resent),
+            grouped(self.lesser_sent)
+        );
         line("writes retried", self.retried, how)?;
         let how = format!(
             "{} said that they are partial, {} counted, {} compared with an earlier one",

@@ -150,7 +150,7 @@ impl MetaHandle {
             retention_waits: Mutex::new(None),
             env,
         });
-        let spawner = inner.env.tasks;
+        let spawner = inner.env.tasks.clone();
         let mut tasks = vec![
             spawner.spawn(follow::save(inner.clone())),
             spawner.spawn(follow::follow(inner.clone())),

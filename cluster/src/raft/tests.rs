@@ -39,7 +39,7 @@ async fn stores(make: impl Fn(&Path) -> std::sync::Arc<dyn LogBackend>) -> Built
     let dir = tempfile::tempdir().expect("a directory");
     let env = Env::real();
     let promise = PromiseFile::new(env.disk.clone(), dir.path().join("promise"));
-    let log = LogStore::new(make(dir.path()), promise, env.tasks);
+    let log = LogStore::new(make(dir.path()), promise, env.tasks.clone());
     let machine = StateMachine::open(env, dir.path().join("snapshot")).await.expect("opens");
     Ok((dir, log, machine))
 }

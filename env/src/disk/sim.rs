@@ -6,7 +6,8 @@
 //! unsynced writes of a file (each possibly cut at a sector) and any prefix of the unsynced changes of a
 //! directory, then forgets the rest. Handles and locks from before a crash are dead.
 //!
-//! There is no slow disk here: work on it runs where it is called and blocks the one thread, whose time stands still.
+//! There is no slow disk here: work on it blocks the one thread, whose time stands still. Work waits before it begins
+//! and after it is done instead: [`crate::WorkQueue`].
 
 mod content;
 mod faults;

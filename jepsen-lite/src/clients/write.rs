@@ -1,5 +1,6 @@
 //! Writers: each owns its series, streams and traces, and sends them as OTLP exporters do. Some requests are held back
-//! and sent late, some are sent again after their acknowledgement, and retries go through other fronts.
+//! and sent late, some are sent again after their acknowledgement, and retries go through other fronts. Gauges get lesser
+//! values for the keys that they have.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// One in so many requests is held back, and one is sent again after it was acknowledged.
 const HOLD_ONE_IN: u64 = 16;
 const RESEND_ONE_IN: u64 = 10;
+
+/// One in so many requests of metrics is followed by one with lesser values.
+const LESSER_ONE_IN: u64 = 6;
 
 /// A request that is sent later than its successors.
 struct Held {
@@ -124,13 +128,27 @@ async fn start(shared: &Rc<Shared>, in_flight: &Arc<Semaphore>, block: Block) {
         let write = send(&shared, &block, deadline).await;
         let (outcome, front) = (write.outcome, write.front as usize);
         shared.recorder.record(Event::Write(write));
-        if outcome == Outcome::Acknowledged && shared.one_in(RESEND_ONE_IN) {
-            // As a client does that missed the answer. Nothing may come of it, so nothing is recorded.
-            let _ = attempt(&shared, &block, front + 1).await;
-            shared.count(coverage::RESENT);
+        if outcome == Outcome::Acknowledged {
+            follow(&shared, &block, front + 1).await;
         }
         drop(permit);
     });
+}
+
+/// What comes after an acknowledgement, sometimes. Nothing may be seen of it, so nothing is recorded.
+async fn follow(shared: &Shared, block: &Block, front: usize) {
+    if shared.one_in(RESEND_ONE_IN) {
+        // As a client does that missed the answer.
+        let _ = attempt(shared, block.signal, shared.run.request(block), front).await;
+        shared.count(coverage::RESENT);
+    }
+    if block.signal == Signal::Metrics
+        && shared.one_in(LESSER_ONE_IN)
+        && let Some(body) = shared.run.lesser_request(block)
+    {
+        let _ = attempt(shared, block.signal, body, front).await;
+        shared.count(coverage::LESSER_SENT);
+    }
 }
 
 /// Sends until it is acknowledged, refused for good, or given up; a retry is the same bytes, through another front.
@@ -150,7 +168,7 @@ async fn send(shared: &Shared, block: &Block, deadline: Instant) -> Write {
     loop {
         write.attempts += 1;
         write.front = (front % shared.targets.fronts.len()) as u32;
-        let pause = match attempt(shared, block, front).await {
+        let pause = match attempt(shared, block.signal, shared.run.request(block), front).await {
             Attempt::Acknowledged => {
                 (write.outcome, write.why) = (Outcome::Acknowledged, None);
                 break;
@@ -183,11 +201,11 @@ enum Attempt {
     Again { why: String, after: Option<Duration>, ambiguous: bool },
 }
 
-async fn attempt(shared: &Shared, block: &Block, front: usize) -> Attempt {
+async fn attempt(shared: &Shared, signal: Signal, body: Vec<u8>, front: usize) -> Attempt {
     let front = &shared.targets.fronts[front % shared.targets.fronts.len()];
-    let body = Bytes::from(shared.run.request(block));
-    let request = Request::post(block.signal.path()).header("content-type", "application/x-protobuf");
-    let exchange = shared.pool.exchange(&front.otlp_http, request, body, shared.plan.answer_wait);
+    let request = Request::post(signal.path()).header("content-type", "application/x-protobuf");
+    let exchange =
+        shared.pool.exchange(&front.otlp_http, request, Bytes::from(body), shared.plan.answer_wait);
     let answer = match exchange.await {
         Ok(answer) => answer,
         Err(no_answer) => {

@@ -145,6 +145,11 @@ impl Nemesis {
     }
 
     fn kill(&self, active: &mut Active, nodes: &[String]) {
+        active.count(coverage::KILLED, self.end_processes(nodes));
+    }
+
+    /// SIGKILL to all that run; says how many.
+    fn end_processes(&self, nodes: &[String]) -> u64 {
         let mut cluster = self.cluster.borrow_mut();
         let mut running = Vec::new();
         for name in nodes {
@@ -164,7 +169,7 @@ impl Nemesis {
                 node.reap();
             }
         }
-        active.count(coverage::KILLED, running.len() as u64);
+        running.len() as u64
     }
 
     fn pause(&self, active: &mut Active, nodes: &[String]) -> Result<(), String> {
@@ -249,6 +254,11 @@ impl Nemesis {
         if !active.evidence.contains_key(coverage::POINT_HIT) && matches!(fault, Fault::CrashAt { .. }) {
             // What would have been lost.
             active.evidence.remove(coverage::UNSYNCED_BYTES);
+        }
+        let has_struck = active.evidence.get(coverage::DISK_STRUCK).is_some_and(|struck| *struck > 0);
+        if has_struck && matches!(&fault, Fault::Disk { how, .. } if how.needs_restart()) {
+            // Whoever changed the disk does that.
+            self.end_processes(&fault.nodes());
         }
         if fault.stops_nodes() || matches!(fault, Fault::Disk { .. }) {
             for name in fault.nodes() {

@@ -195,6 +195,13 @@ pub enum DiskOp {
     Sync,
 }
 
+impl DiskHow {
+    /// Whether a store that felt it takes no writes until a restart, also when the disk is well again (PROTOCOL, A3).
+    pub fn needs_restart(self) -> bool {
+        matches!(self, DiskHow::FailedSync | DiskHow::Eio { on: DiskOp::Write | DiskOp::Sync })
+    }
+}
+
 impl Fault {
     pub fn kind(&self) -> FaultKind {
         match self {

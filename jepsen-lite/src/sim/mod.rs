@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use oteld_env::clock::SIMULATION_EPOCH_NANOS;
 use oteld_env::disk::SimDisk;
-use oteld_env::{Clock, Random};
+use oteld_env::{Clock, Random, WorkQueue};
 use tokio::sync::watch;
 
 pub use self::nemesis::KINDS;
@@ -239,7 +239,7 @@ fn add_clients(
     let (recorder, shared) = (recorder.clone(), shared.clone());
     world.sim.client("clients", async move {
         let no_disk = SimDisk::new(Random::from_seed(seed), 0);
-        let env = env_of(seed, "clients", 0, no_disk, Clock::simulated());
+        let env = env_of(seed, "clients", 0, no_disk, Clock::simulated(), WorkQueue::default());
         let run = Run { seed, start_unix_nano: START_UNIX_NANO };
         let formed = clients::until_ready(&env, &targets, Duration::from_millis(FORMED_MS)).await;
         let failures = match formed {

@@ -1,11 +1,12 @@
 //! Carries out faults on simulated machines, and says what proves that they struck.
 //!
-//! What a simulation cannot do: stop a process while its clock goes on (`pause`), slow a disk, delay or throttle a link
-//! by so much (links that are to be slow are held and released at the end), or let a clock drift (it jumps).
+//! What a simulation cannot do: stop a process while its clock goes on (`pause`), delay or throttle a link by so much
+//! (links that are to be slow are held and released at the end), or let a clock drift (it jumps).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oteld_env::Disk;
 use oteld_env::disk::{Fault as DiskFault, On, POINTS};
@@ -60,7 +61,7 @@ impl Nemesis {
         self.trace.add(&timed.to_string());
         let fault = &timed.fault;
         let struck_before = match fault {
-            Fault::Disk { node, .. } => world.machines[node].disk.struck(),
+            Fault::Disk { node, .. } => struck(&world.machines[node]),
             _ => 0,
         };
         let before = self.trace.seen();
@@ -210,13 +211,13 @@ impl Nemesis {
             Fault::Clock { node, .. } => world.machines[node].clock.set_offset_nanos(0),
             Fault::Disk { node, how } => {
                 let machine = world.machines[node].clone();
-                let struck = machine.disk.struck() - struck_before;
+                let struck = struck(&machine) - struck_before;
                 machine.disk.clear_faults();
+                machine.work.slow_by(Duration::ZERO);
                 machine.disk.set_capacity_bytes(DISK_BYTES);
                 add(&mut evidence, coverage::DISK_STRUCK, struck);
-                let is_mild = matches!(how, DiskHow::NoSpace | DiskHow::Eio { on: DiskOp::Read });
-                // A failed sync is healed by a restart only; whoever changed the disk does that.
-                if !is_mild && struck > 0 && machine.is_running.get() {
+                // Whoever changed the disk does that.
+                if how.needs_restart() && struck > 0 && machine.is_running.get() {
                     world.end_process(node);
                     machine.disk.kill();
                 }
@@ -246,6 +247,11 @@ impl Nemesis {
 
 fn add(evidence: &mut Evidence, what: &str, count: u64) {
     *evidence.entry(what.to_owned()).or_default() += count;
+}
+
+/// Operations of a machine's disk that failed or were slow so far.
+fn struck(machine: &Machine) -> u64 {
+    machine.disk.struck() + machine.work.slowed()
 }
 
 fn start_again(world: &mut World, node: &str) {
@@ -315,8 +321,8 @@ fn hurt_disk(machine: &Machine, how: DiskHow) {
         DiskHow::Eio { on: DiskOp::Read } => repeat(On::Read),
         DiskHow::Eio { on: DiskOp::Write } => repeat(On::Write),
         DiskHow::Eio { on: DiskOp::Sync } => repeat(On::Sync),
-        // A simulated disk is never slow: one sync fails instead.
-        DiskHow::FailedSync | DiskHow::Slow { .. } => disk.inject(On::Sync, 0, DiskFault::Io),
+        DiskHow::FailedSync => disk.inject(On::Sync, 0, DiskFault::Io),
+        DiskHow::Slow { ms } => machine.work.slow_by(Duration::from_millis(ms)),
         DiskHow::NoSpace => disk.set_capacity_bytes(0),
         DiskHow::FlipBits { .. } => unreachable!("bits flip on machines that are off"),
     }

@@ -14,7 +14,7 @@ use oteld_cluster::raft::SimulatedLog;
 use oteld_cluster::shard_map::Member;
 use oteld_cluster::state::{ClusterState, ShardEntry};
 use oteld_env::disk::SimDisk;
-use oteld_env::{Clock, Env, Net, Random, Tasks};
+use oteld_env::{Clock, Env, Net, Random, Tasks, WorkQueue};
 use oteld_query::Limits;
 
 use crate::clients::{Front, NodeAddress, Targets};
@@ -40,6 +40,8 @@ pub(super) struct Machine {
     pub(super) log: SimulatedLog,
     pub(super) random: Random,
     pub(super) clock: Clock,
+    /// Where its blocking work waits: how a simulated machine is slow.
+    pub(super) work: WorkQueue,
     pub(super) boots: Cell<u64>,
     pub(super) is_running: Cell<bool>,
     /// The running process, once it listens.
@@ -54,6 +56,8 @@ pub(super) struct Shape {
     pub(super) shards: u32,
     pub(super) memtable_bytes_max: u64,
     pub(super) wal_keep_bytes: u64,
+    /// The longest that blocking work waits on a machine that nothing slows.
+    pub(super) work_wait_max: Duration,
 }
 
 impl Shape {
@@ -64,6 +68,7 @@ impl Shape {
             shards: 8,
             memtable_bytes_max: 32 << 10,
             wal_keep_bytes: 64 << 10,
+            work_wait_max: Duration::from_millis(20),
         }
     }
 
@@ -76,6 +81,7 @@ impl Shape {
             shards: pick(&[4, 8, 16]) as u32,
             memtable_bytes_max: pick(&[24 << 10, 96 << 10, 512 << 10]),
             wal_keep_bytes: pick(&[4 << 10, 64 << 10, 1 << 20]),
+            work_wait_max: Duration::from_millis(pick(&[0, 5, 60])),
             ..Shape::of(Topology::new(storage, meta, 2), 3)
         }
     }
@@ -105,7 +111,7 @@ impl World {
             .build();
         let mut machines = BTreeMap::new();
         for name in shape.topology.all() {
-            machines.insert(name.clone(), add_machine(&mut sim, seed, config(&name, shape)));
+            machines.insert(name.clone(), add_machine(&mut sim, seed, shape, &name));
         }
         let (cuts, holds, counted) = Default::default();
         World { sim, machines, cuts, holds, counted }
@@ -247,31 +253,35 @@ fn shards_of(cluster: &ClusterState) -> BTreeMap<u32, ShardSample> {
 }
 
 /// The environment of a machine's process; every boot has randomness of its own.
-pub(super) fn env_of(seed: u64, name: &str, boot: u64, disk: SimDisk, clock: Clock) -> Env {
+pub(super) fn env_of(seed: u64, name: &str, boot: u64, disk: SimDisk, clock: Clock, work: WorkQueue) -> Env {
+    let random = random_of(seed, name, boot);
+    let tasks = Tasks::queued(random_of(seed ^ 0x7a5c, name, boot), work);
+    Env { clock, random, disk: Arc::new(disk), net: Net::Turmoil, tasks }
+}
+
+fn random_of(seed: u64, name: &str, boot: u64) -> Random {
     let mut hash = xxhash_rust::xxh3::Xxh3::with_seed(seed);
     hash.update(name.as_bytes());
     hash.update(&boot.to_le_bytes());
-    let random = Random::from_seed(hash.digest());
-    Env { clock, random, disk: Arc::new(disk), net: Net::Turmoil, tasks: Tasks::inline() }
+    Random::from_seed(hash.digest())
 }
 
-fn add_machine(sim: &mut turmoil::Sim<'static>, seed: u64, config: Config) -> Rc<Machine> {
-    let name = config.node.name.clone();
-    let clock = Clock::simulated();
-    let no_disk = SimDisk::new(Random::from_seed(seed), 0);
-    let random = env_of(seed, &name, u64::MAX, no_disk, clock.clone()).random;
+fn add_machine(sim: &mut turmoil::Sim<'static>, seed: u64, shape: &Shape, name: &str) -> Rc<Machine> {
+    let config = config(name, shape);
+    let random = random_of(seed, name, u64::MAX);
     let machine = Rc::new(Machine {
         disk: SimDisk::new(random.clone(), DISK_BYTES),
         log: SimulatedLog::new(),
         random,
-        clock,
+        clock: Clock::simulated(),
+        work: WorkQueue::new(shape.work_wait_max),
         boots: Cell::new(0),
         is_running: Cell::new(true),
         node: RefCell::default(),
-        name: name.clone(),
+        name: name.to_owned(),
     });
     let host = machine.clone();
-    sim.host(name.as_str(), move || {
+    sim.host(name, move || {
         let (machine, config) = (host.clone(), config.clone());
         async move {
             loop {
@@ -286,7 +296,8 @@ fn add_machine(sim: &mut turmoil::Sim<'static>, seed: u64, config: Config) -> Rc
 async fn run_node(seed: u64, machine: &Machine, config: &Config) -> turmoil::Result {
     let boot = machine.boots.get() + 1;
     machine.boots.set(boot);
-    let env = env_of(seed, &machine.name, boot, machine.disk.clone(), machine.clock.clone());
+    let (disk, clock, work) = (machine.disk.clone(), machine.clock.clone(), machine.work.clone());
+    let env = env_of(seed, &machine.name, boot, disk, clock, work);
     let storage = MetaLog::Simulated(machine.log.clone());
     let name = machine.name.as_str();
     let node = match Node::start_on(env, config.clone(), storage).await {

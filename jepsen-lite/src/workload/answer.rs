@@ -7,7 +7,7 @@ use prost::Message;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::item::{Item, Line, Run, Signal, TRACE_STRIDE, hex};
+use super::item::{Item, Lane, Line, Run, Signal, TRACE_STRIDE, hex};
 use crate::history::event::{Read, Scope, Way};
 
 /// Strange things that are kept in words.
@@ -124,6 +124,10 @@ impl Seen {
                 let value = sample[1].as_str()?.parse().ok()?;
                 let item = self.item_of_sample(instance, sample[0].as_f64()?, before, value);
                 before = value;
+                // It was sent, and is not the item: what the answer lacks is told.
+                if item.is_none() && self.is_lesser(instance, sample[0].as_f64()?, value) {
+                    continue;
+                }
                 let text = format!("{labels} {sample}");
                 self.item(item, text.as_bytes(), &|| text.clone());
             }
@@ -132,11 +136,22 @@ impl Seen {
     }
 
     fn item_of_sample(&self, instance: &str, seconds: f64, before: f64, value: f64) -> Option<Item> {
-        let (writer, lane) = self.run.of_instance(instance)?;
-        let time_ms = (seconds * 1000.0).round() as u64;
-        let item = self.run.item_at(writer, lane, time_ms * 1_000_000)?;
+        let item = self.item_at(instance, seconds)?;
         // The increment, so that a wrong one is told once.
         (self.run.sample(item, before) == value).then_some(item)
+    }
+
+    fn item_at(&self, instance: &str, seconds: f64) -> Option<Item> {
+        let (writer, lane) = self.run.of_instance(instance)?;
+        let time_ms = (seconds * 1000.0).round() as u64;
+        self.run.item_at(writer, lane, time_ms * 1_000_000)
+    }
+
+    /// Whether this is the lesser value that a gauge's key was given too.
+    fn is_lesser(&self, instance: &str, seconds: f64, value: f64) -> bool {
+        self.item_at(instance, seconds).is_some_and(|item| {
+            Lane::of(item.lane()) == Lane::Gauge && self.run.lesser_value(item) as f64 == value
+        })
     }
 
     fn lines(&mut self, answer: &Value) -> Option<()> {
@@ -233,5 +248,41 @@ impl Seen {
         read.strange = self.strange;
         read.strange_count = self.strange_count;
         read.digest = self.digest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const RUN: Run = Run { seed: 7, start_unix_nano: 1_767_225_600_000_000_000 };
+
+    /// What a search shows of the first item of a writer's first gauge, when it has this value.
+    fn shown(value: i64) -> Read {
+        let series = json!({
+            "metric": { "__name__": "jepsen_items", "instance": RUN.instance(3, 0) },
+            "values": [[1_767_225_600.0, value.to_string()]],
+        });
+        let answer = json!({ "data": { "result": [series] } }).to_string();
+        let mut read = Read {
+            signal: Signal::Metrics,
+            scope: Scope { writers: 3..4, from: 0, to: 8 },
+            ..Read::default()
+        };
+        of_search(RUN, answer.as_bytes(), &mut read).unwrap();
+        read
+    }
+
+    #[test]
+    fn a_gauge_shows_its_item_with_the_greatest_value_sent_and_nothing_with_the_lesser_one() {
+        let item = Item { writer: 3, sequence: 0 };
+        let own = shown(RUN.value(item));
+        assert_eq!((own.seen.get(&3).cloned(), own.strange_count), (Some(vec![(0, 1)]), 0));
+        assert!(RUN.lesser_value(item) < RUN.value(item));
+        let lesser = shown(RUN.lesser_value(item));
+        assert_eq!((lesser.seen.len(), lesser.strange_count), (0, 0));
+        assert_eq!(shown(RUN.value(item) - 1).strange_count, 1);
     }
 }

@@ -140,6 +140,11 @@ impl Run {
         ((self.mix(Of::Item, item.writer, item.sequence) >> 16) & 0xffff_ffff) as i64
     }
 
+    /// Another value that is sent for the key of a gauge: less, but for the values 0.
+    pub fn lesser_value(self, item: Item) -> i64 {
+        self.value(item) / 2
+    }
+
     /// What PromQL shows of an item whose series showed `before`: the value of its gauge; delta sums, and the sums of
     /// delta histograms, added up from the start of what the query reads. All are whole numbers below 2^53.
     pub fn sample(self, item: Item, before: f64) -> f64 {

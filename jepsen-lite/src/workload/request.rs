@@ -18,6 +18,8 @@ use prost::Message;
 
 use super::item::{Item, Lane, Run, SERVICE, Signal, TRACE_STRIDE};
 
+const GAUGE: &str = "jepsen.items";
+
 /// What one request carries: the items `sequences` of a writer, and perhaps a record that another one carries too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -49,14 +51,8 @@ impl Run {
         match block.signal {
             Signal::Metrics => {
                 let resource_metrics = (block.lanes().iter())
-                    .map(|(lane, items)| ResourceMetrics {
-                        resource: self.resource(block.writer, *lane),
-                        scope_metrics: vec![ScopeMetrics {
-                            scope: scope(),
-                            metrics: vec![self.metric(Lane::of(*lane), items)],
-                            schema_url: String::new(),
-                        }],
-                        schema_url: String::new(),
+                    .map(|(lane, items)| {
+                        self.resource_metrics(block.writer, *lane, self.metric(Lane::of(*lane), items))
                     })
                     .collect();
                 ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
@@ -71,6 +67,42 @@ impl Run {
                 let group = ResourceSpans { resource, scope_spans, schema_url: String::new() };
                 ExportTraceServiceRequest { resource_spans: vec![group] }.encode_to_vec()
             }
+        }
+    }
+
+    /// A request that gives the gauges of a block their lesser values, which may never be seen beside the greater ones:
+    /// the item is the key, and the greatest value stays (PROTOCOL, failure 14). `None` where the block has no gauge.
+    pub fn lesser_request(self, block: &Block) -> Option<Vec<u8>> {
+        let is_gauge = |lane: &u64| block.signal == Signal::Metrics && Lane::of(*lane) == Lane::Gauge;
+        let group = |(lane, items): (u64, Vec<Item>)| {
+            let point = |item: Item| NumberDataPoint {
+                time_unix_nano: self.time_unix_nano(item.sequence),
+                value: Some(number_data_point::Value::AsInt(self.lesser_value(item))),
+                ..NumberDataPoint::default()
+            };
+            let data_points = items.into_iter().map(point).collect();
+            let data = Some(metric::Data::Gauge(Gauge { data_points }));
+            self.resource_metrics(
+                block.writer,
+                lane,
+                Metric { name: GAUGE.into(), data, ..Metric::default() },
+            )
+        };
+        let lanes = block.lanes().into_iter().filter(|(lane, _)| is_gauge(lane));
+        let resource_metrics: Vec<ResourceMetrics> = lanes.map(group).collect();
+        let request = ExportMetricsServiceRequest { resource_metrics };
+        (!request.resource_metrics.is_empty()).then(|| request.encode_to_vec())
+    }
+
+    fn resource_metrics(self, writer: u32, lane: u64, metric: Metric) -> ResourceMetrics {
+        ResourceMetrics {
+            resource: self.resource(writer, lane),
+            scope_metrics: vec![ScopeMetrics {
+                scope: scope(),
+                metrics: vec![metric],
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
         }
     }
 
@@ -95,7 +127,7 @@ impl Run {
         let (name, data) = match lane {
             Lane::Gauge => {
                 let data_points = items.iter().map(number).collect();
-                ("jepsen.items", metric::Data::Gauge(Gauge { data_points }))
+                (GAUGE, metric::Data::Gauge(Gauge { data_points }))
             }
             Lane::Sum => {
                 let data_points = items.iter().map(number).collect();

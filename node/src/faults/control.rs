@@ -21,13 +21,13 @@ pub(super) async fn listen(faults: &Faults, path: &Path) -> Result<(), String> {
         real.remove_file(path).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let (tasks, faults) = (Tasks::threads(), faults.clone());
-    tasks.spawn(async move {
+    let faults = faults.clone();
+    Tasks::threads().spawn(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let faults = faults.clone();
-                    tasks.spawn(async move { converse(&faults, stream).await });
+                    Tasks::threads().spawn(async move { converse(&faults, stream).await });
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot take fault commands any more");

@@ -70,7 +70,6 @@ impl Tails {
         connections: Peers,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let spawn = env.tasks;
         let tails = Arc::new(Tails {
             env,
             store,
@@ -84,7 +83,7 @@ impl Tails {
             said_behind: AtomicBool::new(true),
         });
         let following = tails.clone();
-        spawn.spawn(async move {
+        tails.env.tasks.spawn(async move {
             stop.run_until_cancelled(following.follow()).await;
             let peers = std::mem::take(&mut *following.peers.write());
             peers.values().flat_map(|peer| &peer.lanes).for_each(|lane| lane.stop.cancel());

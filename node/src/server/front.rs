@@ -39,7 +39,7 @@ impl Front {
             message_bytes_max: config.ingest.request_bytes_max,
             memory_bytes_max: config.ingest.memory_bytes_max,
         });
-        let mut receive = ReceiveState::new(env.tasks, Arc::new(replicator), admission);
+        let mut receive = ReceiveState::new(env.tasks.clone(), Arc::new(replicator), admission);
         receive.times = Some(EventTimes {
             clock: env.clock.clone(),
             past_max: Duration::from_millis(config.ingest.past_max_ms),

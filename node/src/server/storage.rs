@@ -108,7 +108,7 @@ pub(super) async fn join(
     retention::raise(store, &view.state()).await?;
     let following = retention::follow(store.clone(), view.changes());
     env.tasks.spawn(stop.clone().run_until_cancelled_owned(following));
-    let fence = Arc::new(Fence::open(env.tasks, store.clone(), cluster)?);
+    let fence = Arc::new(Fence::open(env.tasks.clone(), store.clone(), cluster)?);
     let appender = Appender::new(store.clone(), fence.clone());
     let tails =
         Tails::start(env.clone(), store.clone(), fence.clone(), view.clone(), peers.clone(), stop.clone());

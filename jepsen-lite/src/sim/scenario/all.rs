@@ -29,13 +29,16 @@ pub const ALL: &[Scenario] = &[
         name: "bit-flip-on-a-minority-that-later-serves",
         known_from: "NATS 2.12.1, Jepsen analysis",
         what: "bits flip on one replica, then it is the one that answers while another is away",
-        shape: three,
+        shape: flushes_often,
         faults: |script| {
-            let node = script.node(0);
-            script.add(10_000, 1_000, Fault::Disk { node, how: DiskHow::FlipBits { bits: 3_000 } });
-            let (second, third) = (script.node(1), script.node(2));
-            script.add(14_000, 4_000, Fault::Kill { nodes: vec![second] });
-            script.add(20_000, 4_000, Fault::Kill { nodes: vec![third] });
+            // Few, so that most of what they hit still decodes; then many.
+            for (round, bits) in [20, 60, 3_000].into_iter().enumerate() {
+                let at_ms = 5_000 + 8_500 * round as u64;
+                let node = script.node(0);
+                script.add(at_ms, 500, Fault::Disk { node, how: DiskHow::FlipBits { bits } });
+                let other = script.node(1 + round % 2);
+                script.add(at_ms + 1_000, 4_000, Fault::Kill { nodes: vec![other] });
+            }
         },
         proof: &[coverage::BITS_FLIPPED],
     },
@@ -247,6 +250,31 @@ pub const ALL: &[Scenario] = &[
         proof: &[coverage::POINT_HIT, coverage::REPLAYED_ROWS],
     },
     Scenario {
+        name: "one-node-alone-writes-and-crashes",
+        known_from: "etcd 14370",
+        what: "a single replica loses power in the middle of its writes, so that groups of its log are torn",
+        shape: one,
+        faults: |script| {
+            for round in 0..12 {
+                script.crash_at(1_500 + 2_300 * round, 1_500, 0, "wal.group_written");
+            }
+        },
+        proof: &[coverage::POINT_HIT, coverage::REPLAYED_ROWS],
+    },
+    Scenario {
+        name: "one-node-alone-merges-and-crashes",
+        known_from: "PROTOCOL, failure 9",
+        what: "a single replica loses power around the commits of its merges",
+        shape: one_that_flushes_often,
+        faults: |script| {
+            for round in 0..12_u64 {
+                let point = ["compaction.before_commit", "compaction.after_commit"][(round % 4 / 3) as usize];
+                script.crash_at(1_500 + 2_300 * round, 1_700, 0, point);
+            }
+        },
+        proof: &[coverage::POINT_HIT, coverage::COMPACTIONS],
+    },
+    Scenario {
         name: "the-only-holder-is-lost",
         known_from: "promise P1",
         what: "fronts reach one replica alone, and then its disk is gone: it must not have been enough",
@@ -269,9 +297,10 @@ pub const ALL: &[Scenario] = &[
             for round in 0..6 {
                 let at_ms = 2_000 + 4_500 * round;
                 for node in script.storage() {
-                    script.add(at_ms, 1_500, Fault::Disk { node, how: DiskHow::FailedSync });
+                    script.add(at_ms, 1_700, Fault::Disk { node, how: DiskHow::FailedSync });
                 }
-                script.add(at_ms + 1_700, 800, Fault::Power { nodes: script.storage() });
+                // Before the fault ends, with a restart.
+                script.add(at_ms + 700, 600, Fault::Power { nodes: script.storage() });
             }
         },
         proof: &[coverage::DISK_STRUCK, coverage::KILLED],
@@ -368,6 +397,129 @@ pub const ALL: &[Scenario] = &[
         },
         proof: &[coverage::LEADER_HIT, coverage::HELD_BACK],
     },
+    Scenario {
+        name: "retries-reach-stores-that-still-write",
+        known_from: "PROTOCOL, A1",
+        what: "disks are slow, fronts die over what they sent, clients retry through the other, and all lose power",
+        shape: three,
+        faults: |script| {
+            for round in 0..6_usize {
+                let at_ms = 1_500 + 4_500 * round as u64;
+                for node in script.storage() {
+                    script.add(at_ms, 2_500, Fault::Disk { node, how: DiskHow::Slow { ms: 900 } });
+                }
+                let nodes = vec![script.front(round % 2)];
+                script.add(at_ms + 900, 300, Fault::Kill { nodes });
+                script.add(at_ms + 1_300, 1_200, Fault::Power { nodes: script.storage() });
+            }
+        },
+        proof: &[coverage::DISK_STRUCK, coverage::KILLED],
+    },
+    Scenario {
+        name: "seen-before-others-hold-it",
+        known_from: "PROTOCOL, failure 11",
+        what: "one replica has what the others still write and clients read it; it is gone for long, and they lose power",
+        shape: three,
+        faults: |script| {
+            for round in 0..7_usize {
+                let at_ms = 1_500 + 4_000 * round as u64;
+                let others = [script.node((round + 1) % 3), script.node((round + 2) % 3)];
+                for node in others.clone() {
+                    script.add(at_ms, 900, Fault::Disk { node, how: DiskHow::Slow { ms: 900 } });
+                }
+                script.add(at_ms + 1_000, 2_800, Fault::Kill { nodes: vec![script.node(round % 3)] });
+                script.add(at_ms + 1_000, 500, Fault::Power { nodes: others.into() });
+            }
+        },
+        proof: &[coverage::DISK_STRUCK, coverage::KILLED],
+    },
+    Scenario {
+        name: "rows-that-came-by-snapshot-go-on",
+        known_from: "PROTOCOL, T2",
+        what: "one replica alone takes rows, another gets them from it by a snapshot and is the only one left to pass them on",
+        shape: flushes_often,
+        faults: |script| {
+            let (first, second, third) = (script.node(0), script.node(1), script.node(2));
+            let fronts = script.topology.fronts.clone();
+            let single = |cut| Fault::Partition { shape: Cut::Single, cut };
+            let one = std::slice::from_ref(&first);
+            script.add(1_500, 8_000, single(script.between(one, &[second.clone(), third.clone()])));
+            // Not before it has them by a snapshot.
+            script.add(1_500, 12_000, single(script.between(&fronts, &[second])));
+            let away = [vec![first.clone()], fronts].concat();
+            script.add(1_500, 15_500, single(script.between(&[third], &away)));
+            script.add(16_700, 11_000, Fault::Kill { nodes: vec![first] });
+        },
+        proof: &[coverage::HELD_BACK, coverage::SEGMENTS_INSTALLED],
+    },
+    Scenario {
+        name: "single-copies-move-on-slow-disks",
+        known_from: "PROTOCOL, M2",
+        what: "shards with one replica move away while what was sent to it still waits for its disk",
+        shape: single_copies,
+        faults: |script| {
+            for round in 0..7_usize {
+                let (at_ms, node) = (1_500 + 4_000 * round as u64, script.node(round % 3));
+                script.add(at_ms, 3_500, Fault::Disk { node, how: DiskHow::Slow { ms: 600 } });
+            }
+        },
+        proof: &[coverage::DISK_STRUCK, coverage::MOVES_FINISHED],
+    },
+    Scenario {
+        name: "fronts-miss-the-end-of-moves",
+        known_from: "PROTOCOL, E2 and F1",
+        what: "shards leave the one slow store that fronts reach, for stores that they do not, and nobody tells them",
+        shape: single_copies,
+        faults: |script| {
+            for round in 0..5_usize {
+                let at_ms = 1_500 + 5_500 * round as u64;
+                let (slow, one, other) =
+                    (script.node(round % 3), script.node((round + 1) % 3), script.node((round + 2) % 3));
+                let fronts = script.topology.fronts.clone();
+                let far = [vec![one, other], script.topology.meta.clone()].concat();
+                let cut = script.between(&fronts, &far);
+                script.add(at_ms, 5_000, Fault::Partition { shape: Cut::Halves, cut });
+                script.add(at_ms, 5_000, Fault::Disk { node: slow, how: DiskHow::Slow { ms: 400 } });
+            }
+        },
+        proof: &[coverage::HELD_BACK, coverage::DISK_STRUCK, coverage::MOVES_FINISHED],
+    },
+    Scenario {
+        name: "a-fence-outlives-its-store",
+        known_from: "PROTOCOL, E3",
+        what: "a store is fenced and loses power; what fronts sent before arrives when it is back, and hears nobody else",
+        shape: single_copies,
+        faults: |script| {
+            for round in 0..4_usize {
+                let at_ms = 1_500 + 7_000 * round as u64;
+                let (fenced, fronts) = (script.node(round % 3), script.topology.fronts.clone());
+                let cut = script.between(&fronts, &script.topology.meta);
+                script.add(at_ms, 5_800, Fault::Partition { shape: Cut::Halves, cut });
+                let links = script.between(&fronts, std::slice::from_ref(&fenced));
+                script.add(at_ms, 3_900, Fault::Link { links, how: LinkHow::Hold });
+                let others = script.topology.all().into_iter();
+                let others =
+                    others.filter(|other| *other != fenced && !fronts.contains(other)).collect::<Vec<_>>();
+                let cut = script.between(std::slice::from_ref(&fenced), &others);
+                script.add(at_ms + 2_900, 2_900, Fault::Partition { shape: Cut::Single, cut });
+                script.add(at_ms + 3_000, 700, Fault::Power { nodes: vec![fenced] });
+            }
+        },
+        proof: &[coverage::HELD_BACK, coverage::KILLED, coverage::MOVES_FINISHED],
+    },
+    Scenario {
+        name: "meta-members-restart-in-an-instant",
+        known_from: "track record, seed 34",
+        what: "each meta member in turn is killed and back at once, so that a leader goes on leading within its term",
+        shape: with_meta,
+        faults: |script| {
+            for round in 0..13_usize {
+                let nodes = vec![script.meta(round % 3)];
+                script.add(1_500 + 2_200 * round as u64, 60, Fault::Kill { nodes });
+            }
+        },
+        proof: &[coverage::KILLED, coverage::LEADER_HIT],
+    },
 ];
 
 fn three() -> Shape {
@@ -388,6 +540,15 @@ fn with_meta() -> Shape {
 
 fn one() -> Shape {
     Shape::of(Topology::new(1, 0, 2), 1)
+}
+
+/// Two sets of replicas that share none.
+fn single_copies() -> Shape {
+    Shape::of(Topology::new(3, 3, 2), 1)
+}
+
+fn one_that_flushes_often() -> Shape {
+    Shape { topology: one().topology, replication_factor: 1, ..flushes_often() }
 }
 
 fn flushes_often() -> Shape {
