@@ -72,6 +72,8 @@ pub enum StoreError {
     NoSuchPosition(Position),
     #[error("segment {0} is not in the snapshot")]
     NoSuchSegment(u64),
+    #[error("a shard was left since its segments were compared with a peer's")]
+    LeftMeanwhile,
     #[error("the cluster id is already {0:032x}")]
     OtherCluster(u128),
     #[error("the store is closed")]

@@ -118,21 +118,26 @@ impl Engine {
         // Held by the commit itself, which goes on when the caller goes away.
         let loading = self.loading.clone().lock_owned().await;
         self.env.disk.reach("flush.before_commit");
+        let (engine, committed) = (self.clone(), frozen.clone());
         self.commit(
             move |manifest| {
+                // A commit goes on when its caller goes away, and the next flush finds the same memtable. Its segments
+                // may be merged and gone when this one comes: a manifest must not name them again.
+                if !engine.state.lock().frozen.iter().any(|other| Arc::ptr_eq(other, &committed)) {
+                    return false;
+                }
                 manifest.next_segment =
                     metas.iter().map(|meta| meta.id + 1).max().unwrap_or(0).max(manifest.next_segment);
-                // The commit goes on when its caller goes away, and the next flush tries the same segments again.
-                let named: BTreeSet<u64> = manifest.segments.iter().map(|meta| meta.id).collect();
-                manifest.segments.extend(metas.into_iter().filter(|meta| !named.contains(&meta.id)));
+                manifest.segments.extend(metas);
                 manifest.wal_floor = wal_floor.max(manifest.wal_floor);
                 true
             },
             move |state| {
                 let _loading = loading;
-                if state.frozen.iter().any(|other| Arc::ptr_eq(other, &frozen)) {
-                    state.segments = Arc::new(state.segments.replace(&BTreeSet::new(), written));
+                if !state.frozen.iter().any(|other| Arc::ptr_eq(other, &frozen)) {
+                    return frozen;
                 }
+                state.segments = Arc::new(state.segments.replace(&BTreeSet::new(), written));
                 state.frozen.retain(|other| !Arc::ptr_eq(other, &frozen));
                 state.counters.flushes += 1;
                 let keep = state.unflushed_windows();

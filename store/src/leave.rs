@@ -7,7 +7,7 @@
 //! of a higher number came after it, each part with all of its rows: a flush and an install are one commit each, and
 //! neither can be under way, since both need locks that are held while the number is taken.
 //! - Parts that were in memory were flushed before. A pull that was cut off may still bring a part afterwards; it is
-//!   there whole, with its id.
+//!   there whole, with its id. An install of segments that were compared before is refused.
 //! - The log read back at a start brings rows and ids of what was not flushed, and cursors. The cursors are of the
 //!   membership that ended, so none of them counts in the next one; see [`crate::position::Cursor`].
 //! - A scan that is pinned shows what it was pinned at.
@@ -35,7 +35,17 @@ const REWRITE_SHARE: usize = 4;
 #[serde(transparent)]
 pub(crate) struct Left(pub BTreeMap<Shard, u64>);
 
+/// How far a store had left some shards at a moment. What was found out about them before they were left does not hold
+/// for the next membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBefore(BTreeMap<Shard, u64>);
+
 impl Left {
+    /// Of `shards`, as it is now.
+    pub(crate) fn before(&self, shards: &BTreeSet<Shard>) -> LeftBefore {
+        LeftBefore(self.0.iter().filter(|(shard, _)| shards.contains(shard)).map(|(s, n)| (*s, *n)).collect())
+    }
+
     /// Whether what a segment has of a shard is gone.
     pub(crate) fn has(&self, segment: u64, shard: Shard) -> bool {
         self.0.get(&shard).is_some_and(|below| segment < *below)

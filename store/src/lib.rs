@@ -39,7 +39,7 @@ pub mod status;
 pub use append::Appended;
 pub use error::{AppendError, OpenError, StoreError, TailError};
 pub use floors::Floors;
-pub use leave::Leaving;
+pub use leave::{Leaving, LeftBefore};
 pub use manifest::FenceEntry;
 pub use options::StoreOptions;
 pub use position::{Boot, Cursor, Position, Prefix, ReplicaId};

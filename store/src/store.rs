@@ -15,7 +15,7 @@ use crate::engine::{Engine, WriteState};
 use crate::error::{AppendError, OpenError, StoreError};
 use crate::floors::Floors;
 use crate::ids::Origin;
-use crate::leave::Leaving;
+use crate::leave::{Leaving, LeftBefore};
 use crate::manifest::FenceEntry;
 use crate::model::{Shard, Signal, Tenant, Window};
 use crate::options::StoreOptions;
@@ -327,17 +327,24 @@ impl Store {
 
     /// Installs received segments, in one step with their ids of `shards`; rows of other shards are left out. Peers
     /// cannot tail this store from before the position that it gives any more; `None` where nothing of the segments
-    /// exists. A segment that is installed twice is there twice, and its rows once.
+    /// exists. A segment that is installed twice is there twice, and its rows once. `compared` is what
+    /// [`Store::left_before`] gave before the segments were chosen.
     ///
     /// # Errors
-    /// Where a segment was not received, and those of the disk. Nothing is installed then, or it is not known and
+    /// Where a segment was not received or a shard was left since, and those of the disk. Nothing is installed then, or it is not known and
     /// the store takes no writes until a restart.
     pub async fn install_received(
         &self,
         offers: Vec<SegmentOffer>,
         shards: &BTreeSet<Shard>,
+        compared: &LeftBefore,
     ) -> Result<Option<Position>, StoreError> {
-        self.engine().install_received(offers, shards.clone()).await
+        self.engine().install_received(offers, shards.clone(), compared).await
+    }
+
+    /// To be taken before what a store holds of some shards is compared with what a peer has.
+    pub fn left_before(&self, shards: &BTreeSet<Shard>) -> LeftBefore {
+        self.engine().state.lock().left.before(shards)
     }
 
     /// Shards with rows here.

@@ -97,6 +97,7 @@ impl CatchUp<'_, '_> {
         // Only shards whose entry is known can be asked about, so only they are answered for.
         self.tail.shards.retain(|shard, _| self.tail.fence.entry(*shard).is_some());
         let shards: BTreeSet<Shard> = self.tail.shards.keys().copied().collect();
+        let compared = self.tail.store.left_before(&shards);
         let offered = self.offered().await?;
         let mut lacking = Vec::new();
         for offer in &offered.segments {
@@ -118,7 +119,7 @@ impl CatchUp<'_, '_> {
                 "the peer's log no longer reaches back: copying segments with rows that this replica lacks"
             );
             self.copy(&offered.snapshot, &lacking, total).await?;
-            let installed = self.tail.store.install_received(lacking, &shards).await;
+            let installed = self.tail.store.install_received(lacking, &shards, &compared).await;
             installed.map_err(store_failed)?;
             info!(peer = self.name, segments = caught_up.segments, bytes = total, "segments are installed");
         }

@@ -38,7 +38,7 @@ use crate::compaction::merge::{self, Target};
 use crate::engine::{Engine, segments_dir};
 use crate::error::StoreError;
 use crate::floors::Floors;
-use crate::leave::Left;
+use crate::leave::{Left, LeftBefore};
 use crate::manifest::SegmentMeta;
 use crate::model::{Shard, Signal, Window};
 use crate::position::Position;
@@ -62,12 +62,17 @@ impl Engine {
         self: &Arc<Self>,
         offers: Vec<SegmentOffer>,
         shards: BTreeSet<Shard>,
+        compared: &LeftBefore,
     ) -> Result<Option<Position>, StoreError> {
         // No window's ids are loaded between the look at which are and the commit.
         let loading = self.loading.clone().lock_owned().await;
         self.is_not_closed()?;
         let (floors, loaded) = {
             let state = self.state.lock();
+            // Some of a part's segments may be wanted only because the others were here.
+            if state.left.before(&shards) != *compared {
+                return Err(StoreError::LeftMeanwhile);
+            }
             (state.floors.clone(), state.ids.loaded_windows())
         };
         let engine = self.clone();

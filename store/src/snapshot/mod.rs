@@ -149,15 +149,23 @@ impl HeldIds {
 impl Engine {
     /// See [`crate::Store::snapshot`].
     pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, StoreError> {
-        // What the log may let go of next is in segments from here on.
-        self.flush().await?;
-        let (covered, segments, left, logged) = {
-            let state = self.state.lock();
-            let all = |id: PartId| (id.signal, id.request, id.digest, id.shard);
-            let logged: Vec<PartKey> = state.tail.ids_in_one_window().map(all).collect();
-            (own_prefix(&state, state.tail.start()), state.segments.0.clone(), state.left.clone(), logged)
-        };
-        Ok(Snapshot { covered, segments, left, logged: logged.into_iter().collect() })
+        loop {
+            let installed = self.state.lock().counters.segments_installed;
+            // What the log may let go of next is in segments from here on.
+            self.flush().await?;
+            let (covered, segments, left, logged) = {
+                let state = self.state.lock();
+                // An install raises the log's start over what came while the flush was under way, and flushes nothing
+                // of it.
+                if state.counters.segments_installed != installed {
+                    continue;
+                }
+                let all = |id: PartId| (id.signal, id.request, id.digest, id.shard);
+                let logged: Vec<PartKey> = state.tail.ids_in_one_window().map(all).collect();
+                (own_prefix(&state, state.tail.start()), state.segments.0.clone(), state.left.clone(), logged)
+            };
+            return Ok(Snapshot { covered, segments, left, logged: logged.into_iter().collect() });
+        }
     }
 
     /// See [`crate::Store::held_ids`].

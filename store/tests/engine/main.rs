@@ -9,6 +9,7 @@ mod appends;
 mod damage;
 mod histories;
 mod leave;
+mod overlaps;
 mod points;
 mod races;
 mod scans;

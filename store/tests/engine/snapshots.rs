@@ -33,7 +33,17 @@ pub(crate) async fn catch_up(
     to: &Store,
     shards: &BTreeSet<Shard>,
 ) -> Result<CaughtUp, StoreError> {
-    let snapshot = from.snapshot().await?;
+    catch_up_by(&from.snapshot().await?, from, to, shards).await
+}
+
+/// The same, by a snapshot that was taken before.
+pub(crate) async fn catch_up_by(
+    snapshot: &Snapshot,
+    from: &Store,
+    to: &Store,
+    shards: &BTreeSet<Shard>,
+) -> Result<CaughtUp, StoreError> {
+    let compared = to.left_before(shards);
     let mut wanted = Vec::new();
     for offer in snapshot.offers().into_iter().filter(|offer| to.may_want(offer, shards)) {
         let held = to.held_ids(offer.info.signal, offer.info.window).await?;
@@ -41,14 +51,18 @@ pub(crate) async fn catch_up(
             wanted.push(offer);
         }
     }
-    let copied = copy(&snapshot, &wanted, to).await?;
-    let installed = to.install_received(wanted, shards).await?;
+    let copied = copy(snapshot, &wanted, to).await?;
+    let installed = to.install_received(wanted, shards, &compared).await?;
     to.advance_cursor(from.replica(), &members(shards), snapshot.covered()).await?;
     Ok(CaughtUp { copied, installed, covered: snapshot.covered() })
 }
 
 /// Brings the files of offered segments over; how many it took.
-async fn copy(snapshot: &Snapshot, wanted: &[SegmentOffer], to: &Store) -> Result<usize, StoreError> {
+pub(crate) async fn copy(
+    snapshot: &Snapshot,
+    wanted: &[SegmentOffer],
+    to: &Store,
+) -> Result<usize, StoreError> {
     to.keep_received(&wanted.iter().map(|offer| offer.info.clone()).collect::<Vec<_>>()).await?;
     let mut copied = 0;
     for offer in wanted {
@@ -240,7 +254,7 @@ async fn a_peer_that_has_the_same_file_twice_is_copied_from() {
     // It found the part lacking, and had it when the copy came.
     let snapshot = other.snapshot().await.unwrap();
     copy(&snapshot, &snapshot.offers(), &peer).await.unwrap();
-    peer.install_received(snapshot.offers(), &all()).await.unwrap();
+    peer.install_received(snapshot.offers(), &all(), &peer.left_before(&all())).await.unwrap();
     let offers = peer.snapshot().await.unwrap().offers();
     assert!(offers.len() == 2 && offers[0].info == offers[1].info, "{offers:?}");
     let store_world = world(25);
@@ -433,7 +447,8 @@ async fn a_copy_that_is_not_the_offered_file_is_refused() {
     }
     let mut incoming = store.receive(offer.info.clone()).await.unwrap().unwrap();
     assert!(incoming.write(&[&bytes[..], b"more"].concat()).is_err());
-    assert!(store.install_received(vec![offer], &all()).await.is_err(), "it never came whole");
+    let compared = store.left_before(&all());
+    assert!(store.install_received(vec![offer], &all(), &compared).await.is_err(), "it never came whole");
     World::new(0).check(&store.pin());
 }
 

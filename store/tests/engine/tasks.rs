@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oteld_env::{Env, Random};
 use oteld_store::model::{Shard, Signal, Window};
-use oteld_store::{Appended, Position, Prefix, Store, StoreOptions};
+use oteld_store::{AppendError, Appended, Position, Prefix, Store, StoreOptions};
 
 use crate::world::{Request, SHARDS, START, World};
 
@@ -20,7 +20,13 @@ fn requests(seed: u64, count: usize) -> Vec<Request> {
 
 async fn append(store: Store, request: Request) -> Vec<Appended> {
     let all: Vec<usize> = (0..request.parts.len()).collect();
-    store.append(&request.batch(), &all).await.unwrap()
+    loop {
+        match store.append(&request.batch(), &all).await {
+            // As a front answers its client then: try again.
+            Err(AppendError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            appended => return appended.unwrap(),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
