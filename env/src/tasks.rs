@@ -157,6 +157,7 @@ mod tests {
         let work = pin!(tasks.blocking(|| ()));
         assert_eq!(work.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
     }
+
     #[tokio::test(start_paused = true)]
     async fn queued_work_takes_as_long_as_the_machine_is_slow_and_outlives_who_asked() {
         let queue = WorkQueue::new(Duration::ZERO);

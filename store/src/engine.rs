@@ -174,6 +174,8 @@ pub(crate) struct Engine {
     pub flushing: tokio::sync::Mutex<()>,
     /// Held while segments are merged or deleted.
     pub compacting: tokio::sync::Mutex<()>,
+    /// Held while received segments get their names, by the work itself.
+    pub naming: Arc<tokio::sync::Mutex<()>>,
     /// Held while ids are loaded, and while segments with new ids are published. Taken before `manifest`.
     pub loading: Arc<tokio::sync::Mutex<()>>,
     /// The next segment's number.
@@ -248,6 +250,7 @@ impl Engine {
     pub(crate) async fn unlock(&self) {
         let _compacting = self.compacting.lock().await;
         let _flushing = self.flushing.lock().await;
+        let _naming = self.naming.lock().await;
         let _loading = self.loading.lock().await;
         self.lock.lock().take();
     }
@@ -276,13 +279,14 @@ impl Engine {
             };
             let marked = self.commit(mark, |_| ()).await;
             self.state.lock().fail(&text);
-            marked
+            marked.map(drop)
         };
         self.loss_recorded.get_or_init(record).await.clone()
     }
 
     /// Commits a change of the manifest, then shows it in the published state, both or none, and also when the
-    /// caller goes away meanwhile. `change` says whether there is anything to commit.
+    /// caller goes away meanwhile. `change` says whether there is anything to commit; where it says no, nothing is
+    /// shown either, and the outcome is `None`.
     ///
     /// # Errors
     /// Those of the disk. One that is not a full disk leaves it open which manifest counts, and ends writing.
@@ -290,7 +294,7 @@ impl Engine {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Manifest) -> bool + Send + 'static,
         publish: impl FnOnce(&mut State) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Option<T>, StoreError> {
         let mut log = self.manifest.clone().lock_owned().await;
         let engine = self.clone();
         let work = move || {
@@ -307,18 +311,19 @@ impl Engine {
                 next.cursors = state.cursors.clone();
                 next.wal_end = state.wal_end;
             }
-            if change(&mut next) {
-                log.commit(next).map_err(|error| {
-                    let reason = format!("cannot write the manifest: {error}");
-                    if !is_full(&error) {
-                        engine.state.lock().fail(&reason);
-                    }
-                    StoreError::ReadOnly { reason }
-                })?;
+            if !change(&mut next) {
+                return Ok(None);
             }
+            log.commit(next).map_err(|error| {
+                let reason = format!("cannot write the manifest: {error}");
+                if !is_full(&error) {
+                    engine.state.lock().fail(&reason);
+                }
+                StoreError::ReadOnly { reason }
+            })?;
             let published = publish(&mut engine.state.lock());
             drop(log);
-            Ok(published)
+            Ok(Some(published))
         };
         self.env.tasks.blocking(work).await
     }

@@ -14,7 +14,7 @@ use crate::manifest::SegmentMeta;
 use crate::memtable::{MemPart, Memtable};
 use crate::model::{RequestId, Rows, Shard, Signal, Tenant, Window};
 use crate::segment::{AppliedId, Segment, SegmentError, SegmentWriter};
-use crate::segments::{self, OpenSegment};
+use crate::segments::{self, OpenSegment, Uncommitted};
 use crate::wal::file;
 use crate::wal_task::request_freeze;
 
@@ -91,15 +91,14 @@ impl Engine {
         let input = frozen.clone();
         let floors = self.state.lock().floors.clone();
         let write = move || {
-            let mut written = Vec::new();
-            let result = write_segments(&engine, &input.memtable, &floors, &mut written);
-            if let Err(error) = result {
-                // No manifest names them, and they give the space back at once.
-                written.iter().for_each(|segment: &Arc<OpenSegment>| segment.retire());
+            let mut written = Uncommitted::default();
+            if let Err(error) = write_segments(&engine, &input.memtable, &floors, &mut written) {
+                // They give the space back at once.
                 drop(written);
                 segments::empty_trash(&*engine.env.disk, &engine.trash);
                 return Err(error);
             }
+            let written = written.into_kept();
             *input.written.lock() = Some(written.clone());
             Ok(written)
         };
@@ -134,9 +133,6 @@ impl Engine {
             },
             move |state| {
                 let _loading = loading;
-                if !state.frozen.iter().any(|other| Arc::ptr_eq(other, &frozen)) {
-                    return frozen;
-                }
                 state.segments = Arc::new(state.segments.replace(&BTreeSet::new(), written));
                 state.frozen.retain(|other| !Arc::ptr_eq(other, &frozen));
                 state.counters.flushes += 1;
@@ -208,7 +204,7 @@ fn write_segments(
     engine: &Engine,
     memtable: &Memtable,
     floors: &Floors,
-    written: &mut Vec<Arc<OpenSegment>>,
+    written: &mut Uncommitted,
 ) -> Result<(), StoreError> {
     for ((signal, window), parts) in parts_by_window(memtable)? {
         // A store that is closed does not wait for the rest: the log has it.
@@ -219,7 +215,7 @@ fn write_segments(
             written.push(segment);
         }
     }
-    if written.is_empty() { Ok(()) } else { engine.sync_segments_dir() }
+    if written.as_slice().is_empty() { Ok(()) } else { engine.sync_segments_dir() }
 }
 
 /// Parts by (shard, tenant): the order of a segment's groups.

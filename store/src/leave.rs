@@ -40,6 +40,16 @@ pub(crate) struct Left(pub BTreeMap<Shard, u64>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftBefore(BTreeMap<Shard, u64>);
 
+impl LeftBefore {
+    /// Some of a part's segments may be wanted only because the others were here.
+    ///
+    /// # Errors
+    /// Where one of the shards was left since.
+    pub(crate) fn still_holds(&self, left: &Left, shards: &BTreeSet<Shard>) -> Result<(), StoreError> {
+        if left.before(shards) == *self { Ok(()) } else { Err(StoreError::LeftMeanwhile) }
+    }
+}
+
 impl Left {
     /// Of `shards`, as it is now.
     pub(crate) fn before(&self, shards: &BTreeSet<Shard>) -> LeftBefore {

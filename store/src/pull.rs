@@ -43,7 +43,7 @@ impl Store {
             after = Position { boot: after.boot + 1, n: 0 };
         }
         let page = state.tail.page(after, shards, entries_max)?;
-        Ok(TailPage { entries: page.entries, covered: own(page.covered) })
+        Ok(TailPage { entries: page.entries, covered: own(page.covered), has_more: page.has_more })
     }
 
     /// The bodies of entries of the tail: one batch for each stored one, with only the asked parts.

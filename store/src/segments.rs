@@ -111,6 +111,32 @@ impl Drop for OpenSegment {
     }
 }
 
+/// Segments whose files have their names and that no manifest names yet. Dropped, they are retired: whoever wrote them
+/// failed, or went away.
+#[derive(Debug, Default)]
+pub(crate) struct Uncommitted(Vec<Arc<OpenSegment>>);
+
+impl Uncommitted {
+    pub(crate) fn push(&mut self, segment: Arc<OpenSegment>) {
+        self.0.push(segment);
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Arc<OpenSegment>] {
+        &self.0
+    }
+
+    /// They are about to be in a manifest.
+    pub(crate) fn into_kept(mut self) -> Vec<Arc<OpenSegment>> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Uncommitted {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|segment| segment.retire());
+    }
+}
+
 /// The segments of one moment, by id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentSet(pub Vec<Arc<OpenSegment>>);

@@ -88,6 +88,7 @@ impl Store {
             wake_compaction: tokio::sync::Notify::new(),
             flushing: tokio::sync::Mutex::new(()),
             compacting: tokio::sync::Mutex::new(()),
+            naming: Arc::new(tokio::sync::Mutex::new(())),
             loading: Arc::new(tokio::sync::Mutex::new(())),
             trash,
             lock: Mutex::new(Some(lock)),
@@ -168,14 +169,17 @@ impl Store {
             Some(known) => return Err(StoreError::OtherCluster(known)),
             None => {}
         }
-        let outcome = self
-            .engine()
+        self.engine()
             .commit(
                 move |manifest| manifest.cluster.is_none() && manifest.cluster.replace(cluster).is_none(),
-                move |state| *state.cluster.get_or_insert(cluster),
+                move |state| state.cluster = Some(cluster),
             )
             .await?;
-        if outcome == cluster { Ok(()) } else { Err(StoreError::OtherCluster(outcome)) }
+        // Another call may have come first.
+        match self.cluster_id() {
+            Some(known) if known != cluster => Err(StoreError::OtherCluster(known)),
+            _ => Ok(()),
+        }
     }
 
     /// The highest entry of the shard map that was ever learnt for `shard`: the fence.

@@ -44,6 +44,8 @@ pub struct TailPage {
     pub entries: Vec<TailEntry>,
     /// Every entry of the asked shards up to here is in this page or before it.
     pub covered: Prefix,
+    /// Whether the list goes on after `covered`.
+    pub has_more: bool,
 }
 
 /// The same, before the boot of its end is looked up.
@@ -51,6 +53,7 @@ pub struct TailPage {
 pub(crate) struct Page {
     pub entries: Vec<TailEntry>,
     pub covered: Position,
+    pub has_more: bool,
 }
 
 /// Where a part's batch is.
@@ -145,12 +148,13 @@ impl TailIndex {
         if after < start {
             return Err(TailError::BelowStart { start });
         }
-        let mut page = Page { entries: Vec::new(), covered: after.max(start) };
+        let mut page = Page { entries: Vec::new(), covered: after.max(start), has_more: false };
         let mut looked_at = 0;
         for file in self.files.iter().filter(|file| file.end() > after) {
             let skip = if file.wal.start < after { after.n - file.wal.start.n } else { 0 };
             for (index, entry) in file.entries.iter().enumerate().skip(skip as usize) {
                 if page.entries.len() >= entries_max || looked_at >= LOOKED_AT_MAX {
+                    page.has_more = true;
                     return Ok(page);
                 }
                 looked_at += 1;
@@ -282,11 +286,22 @@ mod tests {
         let all = BTreeSet::from([Shard(0), Shard(1)]);
         let page = index.page(at(1, 0), &all, 100).unwrap();
         assert_eq!(positions(&page), [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]);
-        assert_eq!(page.covered, at(3, 0));
+        assert_eq!((page.covered, page.has_more), (at(3, 0), false));
         let page = index.page(at(1, 2), &all, 2).unwrap();
         assert_eq!((positions(&page), page.covered), (vec![(1, 3), (2, 1)], at(2, 1)));
+        assert!(page.has_more);
         let one = BTreeSet::from([Shard(1)]);
         assert_eq!(positions(&index.page(at(1, 1), &one, 100).unwrap()), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn a_page_that_looked_at_enough_says_that_there_is_more() {
+        let index = index(&[(1, 1, 0, LOOKED_AT_MAX as u64 + 1)]);
+        let none = BTreeSet::from([Shard(2)]);
+        let first = index.page(at(1, 0), &none, 9).unwrap();
+        assert_eq!((first.entries.len(), first.has_more), (0, true));
+        let rest = index.page(first.covered, &none, 9).unwrap();
+        assert_eq!((rest.covered, rest.has_more), (at(1, LOOKED_AT_MAX as u64 + 1), false));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::memtable::{MemPart, Memtable};
 use crate::model::{Signal, Window};
 use crate::position::Position;
 use crate::segment::AppliedId;
-use crate::segments::OpenSegment;
+use crate::segments::Uncommitted;
 use crate::snapshot::Install;
 use crate::tail::NewEntry;
 use crate::wal::record::{CursorAdvance, Record};
@@ -231,13 +231,10 @@ async fn freeze(engine: &Arc<Engine>, wal: &mut Option<WalWriter>) -> Result<Arc
 async fn install(
     engine: &Arc<Engine>,
     wal: &mut Option<WalWriter>,
-    segments: Vec<Arc<OpenSegment>>,
+    segments: Uncommitted,
     ids: Vec<(Signal, Window, Vec<AppliedId>)>,
 ) -> Result<Position, StoreError> {
-    let refused = |reason: String| {
-        segments.iter().for_each(|segment| segment.retire());
-        Err(StoreError::ReadOnly { reason })
-    };
+    let refused = |reason: String| Err(StoreError::ReadOnly { reason });
     if let Err(error) = engine.refuses() {
         return refused(error.to_string());
     }
@@ -251,6 +248,7 @@ async fn install(
     };
     let start = Position { boot: engine.boot.counter, n };
     let is_announced = !oteld_env::mutant("installed-rows-not-announced");
+    let segments = segments.into_kept();
     let metas: Vec<SegmentMeta> = segments.iter().map(|segment| segment.meta.clone()).collect();
     let (file, wal_end) = {
         let wal = wal.as_ref().expect("with_wal() gave it back");

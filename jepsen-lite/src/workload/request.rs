@@ -18,8 +18,6 @@ use prost::Message;
 
 use super::item::{Item, Lane, Run, SERVICE, Signal, TRACE_STRIDE};
 
-const GAUGE: &str = "jepsen.items";
-
 /// What one request carries: the items `sequences` of a writer, and perhaps a record that another one carries too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -52,7 +50,8 @@ impl Run {
             Signal::Metrics => {
                 let resource_metrics = (block.lanes().iter())
                     .map(|(lane, items)| {
-                        self.resource_metrics(block.writer, *lane, self.metric(Lane::of(*lane), items))
+                        let metric = self.metric(Lane::of(*lane), items, |item| self.value(item));
+                        self.resource_metrics(block.writer, *lane, metric)
                     })
                     .collect();
                 ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
@@ -75,18 +74,8 @@ impl Run {
     pub fn lesser_request(self, block: &Block) -> Option<Vec<u8>> {
         let is_gauge = |lane: &u64| block.signal == Signal::Metrics && Lane::of(*lane) == Lane::Gauge;
         let group = |(lane, items): (u64, Vec<Item>)| {
-            let point = |item: Item| NumberDataPoint {
-                time_unix_nano: self.time_unix_nano(item.sequence),
-                value: Some(number_data_point::Value::AsInt(self.lesser_value(item))),
-                ..NumberDataPoint::default()
-            };
-            let data_points = items.into_iter().map(point).collect();
-            let data = Some(metric::Data::Gauge(Gauge { data_points }));
-            self.resource_metrics(
-                block.writer,
-                lane,
-                Metric { name: GAUGE.into(), data, ..Metric::default() },
-            )
+            let metric = self.metric(Lane::Gauge, &items, |item| self.lesser_value(item));
+            self.resource_metrics(block.writer, lane, metric)
         };
         let lanes = block.lanes().into_iter().filter(|(lane, _)| is_gauge(lane));
         let resource_metrics: Vec<ResourceMetrics> = lanes.map(group).collect();
@@ -116,8 +105,9 @@ impl Run {
         })
     }
 
-    fn metric(self, lane: Lane, items: &[Item]) -> Metric {
-        let value_of = |item| if lane == Lane::Sum { 1 } else { self.value(item) };
+    /// The metric of a lane; `gauge_value` gives the values of gauges.
+    fn metric(self, lane: Lane, items: &[Item], gauge_value: impl Fn(Item) -> i64) -> Metric {
+        let value_of = |item| if lane == Lane::Sum { 1 } else { gauge_value(item) };
         let number = |item: &Item| NumberDataPoint {
             time_unix_nano: self.time_unix_nano(item.sequence),
             value: Some(number_data_point::Value::AsInt(value_of(*item))),
@@ -127,7 +117,7 @@ impl Run {
         let (name, data) = match lane {
             Lane::Gauge => {
                 let data_points = items.iter().map(number).collect();
-                (GAUGE, metric::Data::Gauge(Gauge { data_points }))
+                ("jepsen.items", metric::Data::Gauge(Gauge { data_points }))
             }
             Lane::Sum => {
                 let data_points = items.iter().map(number).collect();

@@ -239,6 +239,9 @@ impl CatchUp<'_, '_> {
                 self.progress.done.store(before + offset, Ordering::Relaxed);
             }
             self.env.tasks.blocking(move || incoming.finish()).await.map_err(store_failed)?;
+        } else {
+            // It was read whole to see whether it is sound. The peer lets go of snapshots that are not asked for anything.
+            self.ids(snapshot, offer.id).await?;
         }
         self.progress.done.store(before + offer.info.bytes, Ordering::Relaxed);
         Ok(())

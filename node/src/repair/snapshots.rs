@@ -1,6 +1,7 @@
 //! Snapshots of this store that peers copy: pinned while they are used, and let go by themselves (PROTOCOL T2).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use oteld_store::segment::{AppliedId, SegmentInfo};
 use oteld_store::{SegmentOffer, Snapshot, Store, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -26,6 +27,9 @@ use crate::rpc::fence::refuse;
 
 /// How long a snapshot stays pinned after it was last asked for something.
 const LEASE: Duration = Duration::from_secs(180);
+
+/// Silence after which an empty piece of a file is sent; its receiver gives up after a few times as long.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Segments, and ids, in one message.
 const SEGMENTS_MAX: usize = 1024;
@@ -133,7 +137,20 @@ impl Snapshots {
             let mut offset = 0;
             loop {
                 let snapshot = snapshot.clone();
-                let read = this.env.tasks.blocking(move || snapshot.read(segment, offset, CHUNK_BYTES)).await;
+                let read = this.env.tasks.blocking(move || snapshot.read(segment, offset, CHUNK_BYTES));
+                let mut read = pin!(read);
+                let read = loop {
+                    match timeout(SILENCE, &mut read).await {
+                        Ok(read) => break read,
+                        // Reading the whole file once more takes long, and who gets it should not give up.
+                        Err(_) => {
+                            if pieces.send(Ok(empty_piece(offset))).await.is_err() {
+                                return;
+                            }
+                            this.renew(id);
+                        }
+                    }
+                };
                 let reply = match read {
                     Ok(data) if data.is_empty() => return,
                     Ok(data) => {
@@ -170,6 +187,10 @@ impl Snapshots {
             lease.until = Instant::now() + LEASE;
         }
     }
+}
+
+fn empty_piece(offset: u64) -> SnapshotFileReply {
+    SnapshotFileReply { refusal: None, offset, data: Bytes::new(), checksum: xxh3_64(&[]) }
 }
 
 fn refusal_of(error: StoreError) -> Refusal {
@@ -234,4 +255,47 @@ pub fn offer_from_wire(offer: &SnapshotSegment) -> Option<SegmentOffer> {
         tenants: offer.tenants.iter().map(|tenant| Tenant::new(tenant)).collect(),
         left: offer.left.iter().copied().map(Shard).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use oteld_env::{Clock, Net, Random, SimDisk, Tasks, WorkQueue};
+    use oteld_store::StoreOptions;
+    use oteld_store::batch::{Batch, PartRows};
+    use oteld_store::model::sample::Sample;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_on_a_slow_disk_comes_with_empty_pieces_and_its_snapshot_stays() {
+        let (random, queue) = (Random::from_seed(1), WorkQueue::default());
+        let env = Env {
+            clock: Clock::real(),
+            random: random.clone(),
+            disk: Arc::new(SimDisk::new(Random::from_seed(2), 1 << 30)),
+            net: Net::Tcp,
+            tasks: Tasks::queued(random.clone(), queue.clone()),
+        };
+        let options = StoreOptions { dir: "/data".into(), background: false, ..StoreOptions::default() };
+        let store = Store::open(env.clone(), options).await.unwrap();
+        let (tenant, request) = (Tenant::new("default"), RequestId(1));
+        let hour = Window::NANOS..2 * Window::NANOS;
+        let sample = Sample { tenant: tenant.clone(), time_unix_nano: hour, request };
+        let rows = sample.rows(&random, Signal::Logs, 9);
+        let part = PartRows { request, digest: 1, tenant, shard: Shard(0), epoch: 1, rows };
+        store.append(&Batch::encode(Signal::Logs, vec![part]), &[0]).await.unwrap();
+        let (snapshots, holder) = (Snapshots::new(env, store), ReplicaId(7));
+        let taken = snapshots.take(holder).await.unwrap();
+        let (snapshot, segment) = (&taken[0].snapshot, &taken[1].segments[0]);
+        // Longer than a snapshot stays that nobody asks for anything.
+        queue.slow_by(LEASE * 2);
+        let pieces = snapshots.file(snapshot, holder, segment.id).unwrap();
+        let pieces: Vec<SnapshotFileReply> = pieces.map(Result::unwrap).collect().await;
+        let bytes: u64 = pieces.iter().map(|piece| piece.data.len() as u64).sum();
+        assert_eq!(bytes, segment.bytes);
+        assert!(pieces.iter().all(|piece| xxh3_64(&piece.data) == piece.checksum));
+        assert!(pieces.iter().filter(|piece| piece.data.is_empty()).count() > 30);
+        assert_eq!(snapshots.pinned(), 1);
+    }
 }

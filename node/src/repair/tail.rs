@@ -35,7 +35,7 @@ const WAIT: Duration = Duration::from_secs(2);
 pub enum Progress {
     /// All that the peer had published is held.
     Level,
-    /// The page was full: there is more.
+    /// The peer's list goes on after the page.
     More,
 }
 
@@ -105,8 +105,7 @@ impl Tail<'_> {
         if !after.covers(&covered) {
             self.advance(covered).await?;
         }
-        let full = reply.entries.len() >= ENTRIES_MAX as usize;
-        Ok(if full { Progress::More } else { Progress::Level })
+        Ok(if reply.has_more { Progress::More } else { Progress::Level })
     }
 
     /// Asks for what follows; entries go along where the peer lacks them.

@@ -54,7 +54,7 @@ pub struct Tails {
     /// Held while segments of a peer are copied: what comes from one need not come from the next.
     catching_up: tokio::sync::Mutex<()>,
     progress: catch_up::Progress,
-    /// Counts advances of cursors and changes of the lanes, for those who wait for either.
+    /// Counts advances of cursors and changes of memberships, for those who wait for either.
     changes: watch::Sender<u64>,
     /// Whether the log said last that this store may lack rows.
     said_behind: AtomicBool,
@@ -108,12 +108,13 @@ impl Tails {
     /// Whether this store durably holds what `peer`'s log has of `shards` up to the end of `prefix`, and says so as
     /// the replica that it is now.
     pub fn is_held(&self, peer: ReplicaId, shards: &BTreeSet<Shard>, prefix: &Prefix) -> bool {
-        let peers = self.peers.read();
-        let Some(peer_lanes) = peers.get(&peer).map(|peer| &peer.lanes) else { return false };
+        let me = self.fence.me();
         shards.iter().all(|shard| {
-            let since = peer_lanes.iter().find_map(|lane| lane.shards.get(shard));
-            since
-                .is_some_and(|since| self.store.cursor(StoreReplicaId(peer.0), *shard, *since).covers(prefix))
+            // Not what a lane says, which learns of a new membership only after the fence.
+            let members = self.fence.entry(*shard).map(|entry| entry.members()).unwrap_or_default();
+            members.iter().find(|member| member.replica == me).is_some_and(|own| {
+                self.store.cursor(StoreReplicaId(peer.0), *shard, own.since_epoch.0).covers(prefix)
+            })
         })
     }
 

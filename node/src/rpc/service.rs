@@ -101,7 +101,8 @@ impl NodeService {
             };
         }
         let entries = page.entries.iter().map(entry_to_wire).collect();
-        Ok(TailReply { refusal: None, entries, covered: Some(to_wire(page.covered)) })
+        let covered = Some(to_wire(page.covered));
+        Ok(TailReply { refusal: None, entries, covered, has_more: page.has_more })
     }
 
     /// Refuses to tail. A member's cursor beyond the end of the log proves that synced data was lost here (LOSS).

@@ -16,25 +16,39 @@ use merge::Target;
 use pick::Candidate;
 
 impl Engine {
-    /// Deletes what retention ended, merges until no merge is due and what was left is gone, and removes files that nothing shows.
+    /// Deletes what retention ended, merges until no merge is due and what was left is gone, and removes files that
+    /// nothing shows. What there is no space for is tried again the next time, and holds nothing else up: another
+    /// merge may need less, or give space back.
     pub(crate) async fn compact(self: &Arc<Self>) -> Result<(), StoreError> {
         let _compacting = self.compacting.lock().await;
         self.is_not_closed()?;
         self.delete_expired().await?;
+        let mut postponed = BTreeSet::new();
+        let mut no_space = Ok(());
         loop {
-            let (segments, left) = {
+            // What was merged and deleted makes space for the next.
+            let engine = self.clone();
+            self.env.tasks.blocking(move || empty_trash(&*engine.env.disk, &engine.trash)).await;
+            let (mut segments, left) = {
                 let state = self.state.lock();
-                (state.segments.clone(), state.left.clone())
+                (SegmentSet::clone(&state.segments), state.left.clone())
             };
+            segments.0.retain(|segment| !postponed.contains(&segment.meta.id));
             let gone = || segments.0.iter().find(|segment| left.is_rewrite_due(segment));
             let merge = self.next_merge(&segments);
-            let Some(inputs) = merge.or_else(|| gone().map(|segment| vec![segment.clone()])) else { break };
-            self.check_space(&inputs)?;
-            self.merge(inputs, &left).await?;
+            let Some(inputs) = merge.or_else(|| gone().map(|segment| vec![segment.clone()])) else {
+                return no_space;
+            };
+            // The pin of all others ends before their files can go.
+            drop(segments);
+            match self.check_space(&inputs) {
+                Ok(()) => self.merge(inputs, &left).await?,
+                Err(error) => {
+                    postponed.extend(inputs.iter().map(|segment| segment.meta.id));
+                    no_space = no_space.and(Err(error));
+                }
+            }
         }
-        let engine = self.clone();
-        self.env.tasks.blocking(move || empty_trash(&*engine.env.disk, &engine.trash)).await;
-        Ok(())
     }
 
     /// The inputs of the next merge: of the oldest window that is due.
@@ -119,5 +133,6 @@ impl Engine {
             },
         )
         .await
+        .map(drop)
     }
 }

@@ -43,12 +43,12 @@ use crate::manifest::SegmentMeta;
 use crate::model::{Shard, Signal, Window};
 use crate::position::Position;
 use crate::segment::AppliedId;
-use crate::segments::{self, Loss, OpenSegment, Trash};
+use crate::segments::{self, Loss, OpenSegment, Trash, Uncommitted};
 
-/// Segments with their final names, to be committed and shown by the WAL task between two groups.
+/// Received segments with their final names, to be committed and shown by the WAL task between two groups.
 #[derive(Debug)]
 pub(crate) struct Install {
-    pub segments: Vec<Arc<OpenSegment>>,
+    pub segments: Uncommitted,
     /// Ids of windows that are in memory.
     pub ids: Vec<(Signal, Window, Vec<AppliedId>)>,
     /// Held until they are shown, also where the caller goes away: no shard is left meanwhile.
@@ -64,43 +64,53 @@ impl Engine {
         shards: BTreeSet<Shard>,
         compared: &LeftBefore,
     ) -> Result<Option<Position>, StoreError> {
+        // Files are read, and some written anew, before anything waits for it.
+        let segments = self.name_all_received(offers, shards.clone(), compared).await?;
+        if segments.as_slice().is_empty() {
+            return Ok(None);
+        }
         // No window's ids are loaded between the look at which are and the commit.
         let loading = self.loading.clone().lock_owned().await;
         self.is_not_closed()?;
-        let (floors, loaded) = {
+        let loaded = {
             let state = self.state.lock();
-            // Some of a part's segments may be wanted only because the others were here.
-            if state.left.before(&shards) != *compared {
-                return Err(StoreError::LeftMeanwhile);
-            }
-            (state.floors.clone(), state.ids.loaded_windows())
+            compared.still_holds(&state.left, &shards)?;
+            state.ids.loaded_windows()
         };
-        let engine = self.clone();
-        let offers = each_file_once(offers);
-        let name = move || {
-            let mut named = Vec::new();
-            let result = offers.iter().try_for_each(|offer| {
-                named.extend(engine.name_received(offer, &shards, &floors)?);
-                Ok(())
-            });
-            let ids = result.and_then(|()| {
-                engine.sync_segments_dir()?;
-                ids_of(&named, &loaded)
-            });
-            if ids.is_err() {
-                // No manifest names them.
-                named.iter().for_each(|segment| segment.retire());
-            }
-            ids.map(|ids| (named, ids))
-        };
-        let (segments, ids) = self.env.tasks.blocking(name).await?;
-        if segments.is_empty() {
-            return Ok(None);
-        }
+        let read = move || ids_of(segments.as_slice(), &loaded).map(|ids| (segments, ids));
+        let (segments, ids) = self.env.tasks.blocking(read).await?;
         let (reply, installed) = oneshot::channel();
         let install = Install { segments, ids, loading, reply };
         self.queue.send(Command::Install(install)).await.map_err(|_| StoreError::Closed)?;
         installed.await.map_err(|_| StoreError::Closed)?.map(Some)
+    }
+
+    async fn name_all_received(
+        self: &Arc<Self>,
+        offers: Vec<SegmentOffer>,
+        shards: BTreeSet<Shard>,
+        compared: &LeftBefore,
+    ) -> Result<Uncommitted, StoreError> {
+        let naming = self.naming.clone().lock_owned().await;
+        self.is_not_closed()?;
+        let floors = {
+            let state = self.state.lock();
+            compared.still_holds(&state.left, &shards)?;
+            state.floors.clone()
+        };
+        let engine = self.clone();
+        let name = move || {
+            let _naming = naming;
+            let mut named = Uncommitted::default();
+            for offer in each_file_once(offers) {
+                if let Some(segment) = engine.name_received(&offer, &shards, &floors)? {
+                    named.push(segment);
+                }
+            }
+            engine.sync_segments_dir()?;
+            Ok(named)
+        };
+        self.env.tasks.blocking(name).await
     }
 
     /// Gives a received file its place among the segments, or writes one with only the rows of `shards`; none

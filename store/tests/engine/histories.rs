@@ -5,7 +5,7 @@ use oteld_store::batch::Batch;
 use oteld_store::model::{Signal, Tenant, Window};
 use oteld_store::{Appended, Pin, Store};
 
-use crate::world::{Request, World, raise_floor};
+use crate::world::{Request, START, World, raise_floor};
 
 /// What a history may do next.
 #[derive(Clone, Copy, Debug)]
@@ -284,5 +284,28 @@ async fn a_flush_that_the_disk_cannot_hold_is_not_begun_and_appends_of_the_meant
     world.append(&store, &request).await;
     store.flush().await.unwrap();
     assert_eq!(store.status().memtable_bytes, 0);
+    world.check(&store.pin());
+}
+
+#[tokio::test]
+async fn a_merge_without_space_holds_no_smaller_one_up() {
+    let mut world = World::new(45);
+    let store = world.open().await;
+    let later = START + 5 * Window::NANOS;
+    for (rows, from) in [(2000, START), (4, later)] {
+        for _ in 0..3 {
+            let request = Request::sample(&world.random, Signal::Logs, rows, from..from + 1000);
+            world.append(&store, &request).await;
+            store.flush().await.unwrap();
+        }
+    }
+    let free = world.env().disk.free_bytes(&world.options.dir).unwrap();
+    let used = (1 << 30) - free;
+    world.disk.set_capacity_bytes(used + world.options.min_free_bytes + (32 << 10));
+    assert!(store.compact().await.unwrap_err().to_string().contains("are free"));
+    assert_eq!((store.status().compactions, store.status().segments), (1, 4));
+    world.disk.set_capacity_bytes(1 << 30);
+    store.compact().await.unwrap();
+    assert_eq!((store.status().compactions, store.status().segments), (2, 2));
     world.check(&store.pin());
 }

@@ -47,11 +47,14 @@ async fn a_snapshot_has_what_came_before_an_install_that_it_overlapped() {
     let request = |world: &World| Request::sample(&world.random, Signal::Logs, 4, START..START + 1000);
     let first = request(&store_world);
     store_world.append(&store, &first).await;
-    // The install is slow, all else is not.
-    queue.slow_by(Duration::from_secs(1));
+    // What an install does while no ids may be loaded is slow, all else is not.
+    queue.slow_by(Duration::from_millis(10));
     let (shards, compared) = (all(), store.left_before(&all()));
     let mut installing = pin!(store.install_received(from_peer.offers(), &shards, &compared));
     assert!(timeout(Duration::from_millis(1), &mut installing).await.is_err());
+    queue.slow_by(Duration::from_secs(1));
+    assert!(timeout(Duration::from_millis(20), &mut installing).await.is_err());
+    assert_eq!(files(&store_world, "received"), 0);
     queue.slow_by(Duration::from_millis(10));
     let second = request(&store_world);
     let meanwhile = async {
@@ -113,4 +116,60 @@ async fn a_flush_whose_caller_went_away_is_not_committed_twice() {
     store.clone().close().await;
     let store = world.open().await;
     world.check(&store.pin());
+}
+
+/// Files of the segments' directory with one of these endings.
+fn files(world: &World, extension: &str) -> usize {
+    let files = world.env().disk.list(&world.options.dir.join("segments")).unwrap();
+    files.iter().filter(|file| file.extension().is_some_and(|of| of == extension)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn appends_do_not_wait_until_received_segments_are_read_and_written_anew() {
+    let (mut peer_world, mut store_world) = (world(34), world(35));
+    let peer = filled(&mut peer_world, 6, 0).await;
+    let from_peer = peer.snapshot().await.unwrap();
+    let queue = WorkQueue::default();
+    let store = slow(&store_world, &queue).await;
+    copy(&from_peer, &from_peer.offers(), &store).await.unwrap();
+    let (shards, compared) = (all(), store.left_before(&all()));
+    queue.slow_by(Duration::from_secs(60));
+    let mut installing = pin!(store.install_received(from_peer.offers(), &shards, &compared));
+    assert!(timeout(Duration::from_millis(1), &mut installing).await.is_err());
+    queue.slow_by(Duration::ZERO);
+    // Of a window whose ids are not in memory yet.
+    let request = store_world.request();
+    timeout(Duration::from_secs(1), store_world.append(&store, &request)).await.expect("not held up");
+    assert!(timeout(Duration::from_millis(1), &mut installing).await.is_err(), "still under way");
+    assert!(installing.await.unwrap().is_some());
+    store_world.held.extend(peer_world.held);
+    store_world.check(&store.pin());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_install_whose_caller_went_away_leaves_no_files() {
+    let mut peer_world = world(36);
+    let peer = filled(&mut peer_world, 6, 0).await;
+    let from_peer = peer.snapshot().await.unwrap();
+    let queue = WorkQueue::default();
+    let store_world = world(37);
+    let store = slow(&store_world, &queue).await;
+    copy(&from_peer, &from_peer.offers(), &store).await.unwrap();
+    assert!(files(&store_world, "received") > 0);
+    let (shards, compared) = (all(), store.left_before(&all()));
+    queue.slow_by(Duration::from_secs(1));
+    let installing = store.install_received(from_peer.offers(), &shards, &compared);
+    assert!(timeout(Duration::from_millis(1), installing).await.is_err());
+    queue.slow_by(Duration::ZERO);
+    while files(&store_world, "received") > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // The next maintenance removes what nothing names.
+    while files(&store_world, "seg") > 0 {
+        sleep(Duration::from_millis(5)).await;
+        store.compact().await.unwrap();
+    }
+    // What came is asked for again.
+    catch_up_by(&from_peer, &peer, &store, &all()).await.unwrap();
+    peer_world.check(&store.pin());
 }
