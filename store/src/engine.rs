@@ -174,6 +174,8 @@ pub(crate) struct Engine {
     pub flushing: tokio::sync::Mutex<()>,
     /// Held while segments are merged or deleted.
     pub compacting: tokio::sync::Mutex<()>,
+    /// Held while the segments of a memtable are written, by the work itself.
+    pub writing: Arc<tokio::sync::Mutex<()>>,
     /// Held while received segments get their names, by the work itself.
     pub naming: Arc<tokio::sync::Mutex<()>>,
     /// Held while ids are loaded, and while segments with new ids are published. Taken before `manifest`.
@@ -250,6 +252,7 @@ impl Engine {
     pub(crate) async fn unlock(&self) {
         let _compacting = self.compacting.lock().await;
         let _flushing = self.flushing.lock().await;
+        let _writing = self.writing.lock().await;
         let _naming = self.naming.lock().await;
         let _loading = self.loading.lock().await;
         self.lock.lock().take();

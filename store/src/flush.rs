@@ -87,10 +87,16 @@ impl Engine {
         frozen: &Arc<Frozen>,
     ) -> Result<Vec<Arc<OpenSegment>>, StoreError> {
         self.check_flush_space(frozen.memtable.bytes()).await?;
+        // Held by the work, which goes on when the caller goes away: the next flush waits, and finds what it wrote.
+        let writing = self.writing.clone().lock_owned().await;
         let engine = self.clone();
         let input = frozen.clone();
         let floors = self.state.lock().floors.clone();
         let write = move || {
+            let _writing = writing;
+            if let Some(written) = input.written.lock().clone() {
+                return Ok(written);
+            }
             let mut written = Uncommitted::default();
             if let Err(error) = write_segments(&engine, &input.memtable, &floors, &mut written) {
                 // They give the space back at once.

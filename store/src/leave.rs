@@ -4,8 +4,9 @@
 //! A part that is known by its id is taken for held: it is acknowledged and not pulled again. So rows, ids and
 //! cursors of a shard go together. One manifest says, for the shard, that segments below a number have neither rows
 //! nor ids of it, and the state that scans, id look-ups, merges and snapshots use changes in the same step. Segments
-//! of a higher number came after it, each part with all of its rows: a flush and an install are one commit each, and
-//! neither can be under way, since both need locks that are held while the number is taken.
+//! of a higher number came after it, each part with all of its rows: a flush is one commit, and none can be under way,
+//! since it needs a lock that is held while the number is taken. An install is one commit, too; its segments may have
+//! lower numbers, and is refused then where a shard is left that it has rows of.
 //! - Parts that were in memory were flushed before. A pull that was cut off may still bring a part afterwards; it is
 //!   there whole, with its id. An install of segments that were compared before is refused.
 //! - The log read back at a start brings rows and ids of what was not flushed, and cursors. The cursors are of the

@@ -88,6 +88,7 @@ impl Store {
             wake_compaction: tokio::sync::Notify::new(),
             flushing: tokio::sync::Mutex::new(()),
             compacting: tokio::sync::Mutex::new(()),
+            writing: Arc::new(tokio::sync::Mutex::new(())),
             naming: Arc::new(tokio::sync::Mutex::new(())),
             loading: Arc::new(tokio::sync::Mutex::new(())),
             trash,

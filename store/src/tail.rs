@@ -2,6 +2,7 @@
 //! files that exist.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use crate::error::TailError;
 use crate::ids::PartId;
@@ -81,6 +82,8 @@ pub(crate) struct NewEntry {
 #[derive(Debug, Default)]
 pub(crate) struct TailIndex {
     files: VecDeque<TailFile>,
+    /// Positions at which segments were installed, whose rows have no entries. A file starts at each.
+    installs: BTreeSet<Position>,
 }
 
 #[derive(Debug)]
@@ -116,9 +119,18 @@ impl TailIndex {
         }
     }
 
-    /// Ids of all entries in the list whose rows are in one window.
+    /// Peers tail up to `position`, and cannot get past it. It is where a file starts.
+    pub(crate) fn install(&mut self, position: Position) {
+        let first = self.first();
+        self.installs.retain(|install| first < *install);
+        self.installs.insert(position);
+    }
+
+    /// Ids of the entries after [`TailIndex::start`] whose rows are in one window.
     pub(crate) fn ids_in_one_window(&self) -> impl Iterator<Item = PartId> + '_ {
-        let entries = self.files.iter().flat_map(|file| &file.entries);
+        let start = self.start();
+        let entries =
+            self.files.iter().filter(move |file| file.wal.start >= start).flat_map(|file| &file.entries);
         entries.filter(|entry| entry.is_in_one_window).map(|entry| entry.id)
     }
 
@@ -132,25 +144,40 @@ impl TailIndex {
         self.files.back().map(TailFile::end).unwrap_or_default()
     }
 
-    /// Entries after it are in the list.
+    /// What came after it has entries, and they are in the list.
     pub(crate) fn start(&self) -> Position {
+        let install = self.installs.last().copied().unwrap_or_default();
+        self.first().max(install)
+    }
+
+    /// Entries after it are in the list.
+    fn first(&self) -> Position {
         self.files.front().map(|file| file.wal.start).unwrap_or_default()
     }
 
-    /// Entries of `shards` after `after`, at most `entries_max`.
+    /// Entries of `shards` after `after`, at most `entries_max`, and none beyond an install: whoever has all before it
+    /// has to compare what came with it.
     pub(crate) fn page(
         &self,
         after: Position,
         shards: &BTreeSet<Shard>,
         entries_max: usize,
     ) -> Result<Page, TailError> {
-        let start = self.start();
-        if after < start {
-            return Err(TailError::BelowStart { start });
+        let below = || Err(TailError::BelowStart { start: self.start() });
+        if after < self.first() {
+            return below();
         }
-        let mut page = Page { entries: Vec::new(), covered: after.max(start), has_more: false };
+        let install = self.installs.range((Bound::Excluded(after), Bound::Unbounded)).next();
+        let mut page = Page { entries: Vec::new(), covered: after, has_more: false };
         let mut looked_at = 0;
-        for file in self.files.iter().filter(|file| file.end() > after) {
+        for file in &self.files {
+            if install.is_some_and(|install| file.wal.start >= *install) {
+                page.has_more = true;
+                return if page.covered > after { Ok(page) } else { below() };
+            }
+            if file.end() <= after {
+                continue;
+            }
             let skip = if file.wal.start < after { after.n - file.wal.start.n } else { 0 };
             for (index, entry) in file.entries.iter().enumerate().skip(skip as usize) {
                 if page.entries.len() >= entries_max || looked_at >= LOOKED_AT_MAX {
@@ -164,6 +191,7 @@ impl TailIndex {
                 }
                 page.covered = position;
             }
+            page.covered = page.covered.max(file.end());
         }
         page.covered = page.covered.max(self.end());
         Ok(page)
@@ -209,6 +237,7 @@ impl TailIndex {
     /// Takes all files off the list.
     pub(crate) fn forget(&mut self) {
         self.files.clear();
+        self.installs.clear();
     }
 
     /// Bytes of the files.
@@ -302,6 +331,34 @@ mod tests {
         assert_eq!((first.entries.len(), first.has_more), (0, true));
         let rest = index.page(first.covered, &none, 9).unwrap();
         assert_eq!((rest.covered, rest.has_more), (at(1, LOOKED_AT_MAX as u64 + 1), false));
+    }
+
+    #[test]
+    fn a_peer_pulls_what_came_before_an_install_and_compares_there() {
+        let mut index = index(&[(1, 1, 0, 2), (2, 1, 2, 2)]);
+        let all = BTreeSet::from([Shard(0), Shard(1)]);
+        let install = |index: &mut TailIndex, seq, n| {
+            let wal = WalFile { seq, start: at(1, n), ..index.files[0].wal.clone() };
+            index.start_file(wal);
+            index.install(at(1, n));
+        };
+        install(&mut index, 3, 5);
+        let page = index.page(at(1, 1), &all, 9).unwrap();
+        assert_eq!((positions(&page), page.covered), (vec![(1, 2), (1, 3), (1, 4)], at(1, 4)));
+        assert!(page.has_more);
+        assert_eq!(index.page(at(1, 4), &all, 9).unwrap_err(), TailError::BelowStart { start: at(1, 5) });
+        assert!(index.locate(at(1, 4)).is_some() && index.locate(at(1, 5)).is_none());
+        assert_eq!(index.ids_in_one_window().count(), 0, "nothing came since");
+        assert_eq!(index.page(at(1, 5), &all, 9).unwrap().covered, at(1, 5));
+        // Two without anything between, and one of no effect.
+        install(&mut index, 4, 6);
+        assert_eq!(index.page(at(1, 4), &all, 9).unwrap_err(), TailError::BelowStart { start: at(1, 6) });
+        assert_eq!(index.page(at(1, 5), &all, 9).unwrap_err(), TailError::BelowStart { start: at(1, 6) });
+        assert_eq!(index.page(at(1, 6), &all, 9).unwrap().covered, at(1, 6));
+        assert_eq!(index.page(at(1, 1), &all, 9).unwrap().covered, at(1, 4), "still");
+        // The next boot knows only where the last one was.
+        index.raise_start(at(1, 6));
+        assert_eq!(index.page(at(1, 1), &all, 9).unwrap_err(), TailError::BelowStart { start: at(1, 6) });
     }
 
     #[test]

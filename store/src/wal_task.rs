@@ -274,7 +274,7 @@ async fn install(
             }
             state.tail.start_file(file);
             if is_announced {
-                state.tail.raise_start(start);
+                state.tail.install(start);
             }
             state.position = start;
             state.wal_end = wal_end;

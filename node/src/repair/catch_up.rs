@@ -4,7 +4,8 @@
 //! A copy that was interrupted starts again with a new snapshot: ids are compared anew, and segments that came whole
 //! before are found on disk and not asked for again.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use oteld_env::Env;
 use oteld_proto::node::{
     SnapshotFileReply, SnapshotFileRequest, SnapshotIdsRequest, SnapshotReply, SnapshotRequest,
 };
-use oteld_store::model::Shard;
-use oteld_store::segment::AppliedId;
+use oteld_store::model::{Shard, Signal, Window};
+use oteld_store::segment::{AppliedId, SegmentInfo};
 use oteld_store::{HeldIds, Prefix, SegmentOffer, StoreError};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
@@ -34,6 +35,15 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Parts that a front was sending to all replicas when the snapshot was taken reach this one too: what seems to be
 /// lacking is looked at again after so long, before whole files are copied for it.
 const IN_FLIGHT_WAIT: Duration = Duration::from_millis(500);
+
+/// So often at most, each time as long after the last.
+const LOOKS_MAX: usize = 30;
+
+/// With more than so many ids that are not here, nobody waits for them to come by themselves.
+const IDS_MAX: usize = 1 << 20;
+
+/// What was held of the windows that were looked at.
+type HeldWindows = BTreeMap<(Signal, Window), HeldIds>;
 
 /// Bytes of the copies under way in this node; both 0 when there are none.
 #[derive(Debug, Default)]
@@ -99,12 +109,7 @@ impl CatchUp<'_, '_> {
         let shards: BTreeSet<Shard> = self.tail.shards.keys().copied().collect();
         let compared = self.tail.store.left_before(&shards);
         let offered = self.offered().await?;
-        let mut lacking = Vec::new();
-        for offer in &offered.segments {
-            if self.lacks(&offered, offer, &shards).await? {
-                lacking.push(offer.clone());
-            }
-        }
+        let mut lacking = self.lacking(&offered, &shards).await?;
         if !lacking.is_empty() && oteld_env::mutant("snapshot-segment-skipped") {
             lacking.pop();
         }
@@ -150,29 +155,61 @@ impl CatchUp<'_, '_> {
         offered.ok_or_else(|| TailError::Malformed("an empty snapshot".into()))
     }
 
-    /// Whether a segment has parts of the shared shards that are not here.
-    async fn lacks(
+    /// The segments with parts of the shared shards that are not here, and do not come by themselves.
+    async fn lacking(
         &mut self,
         offered: &Offered,
-        offer: &SegmentOffer,
         shards: &BTreeSet<Shard>,
-    ) -> Result<bool, TailError> {
-        if !self.tail.store.may_want(offer, shards) {
-            return Ok(false);
+    ) -> Result<Vec<SegmentOffer>, TailError> {
+        let mut lacking: Vec<(&SegmentOffer, Vec<AppliedId>)> = Vec::new();
+        let mut held = HeldWindows::new();
+        let mut left = 0;
+        for offer in offered.segments.iter().filter(|offer| self.tail.store.may_want(offer, shards)) {
+            let mut ids = self.ids(&offered.snapshot, offer.id).await?;
+            self.forget_held(offer, &mut ids, &mut held).await?;
+            if !ids.is_empty() {
+                left += ids.len();
+                lacking.push((offer, if left < IDS_MAX { ids } else { Vec::new() }));
+            }
         }
-        let mut lacking = self.ids(&offered.snapshot, offer.id).await?;
-        let held = self.held(offer).await?;
-        lacking.retain(|id| held.lacks(id));
-        if lacking.is_empty() {
-            return Ok(false);
+        // While some come by other ways, all may: what fronts are sending, and what other peers have in their logs.
+        let mut next = offered.settled;
+        for _ in 0..LOOKS_MAX {
+            if left == 0 || left >= IDS_MAX {
+                break;
+            }
+            sleep_until(next).await;
+            let mut held = HeldWindows::new();
+            for (offer, ids) in &mut lacking {
+                self.forget_held(offer, ids, &mut held).await?;
+            }
+            lacking.retain(|(_, ids)| !ids.is_empty());
+            let before = std::mem::replace(&mut left, lacking.iter().map(|(_, ids)| ids.len()).sum());
+            if left == before {
+                break;
+            }
+            next = Instant::now() + IN_FLIGHT_WAIT;
         }
-        sleep_until(offered.settled).await;
-        let held = self.held(offer).await?;
-        Ok(lacking.iter().any(|id| held.lacks(id)))
+        Ok(lacking.into_iter().map(|(offer, _)| offer.clone()).collect())
     }
 
-    async fn held(&self, offer: &SegmentOffer) -> Result<HeldIds, TailError> {
-        self.tail.store.held_ids(offer.info.signal, offer.info.window).await.map_err(store_failed)
+    /// Forgets ids that are here. What is held of a window is read once; there may be more of it by now.
+    async fn forget_held(
+        &self,
+        offer: &SegmentOffer,
+        ids: &mut Vec<AppliedId>,
+        held: &mut HeldWindows,
+    ) -> Result<(), TailError> {
+        let SegmentInfo { signal, window, .. } = offer.info;
+        let held = match held.entry((signal, window)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let read = self.tail.store.held_ids(signal, window).await;
+                place.insert(read.map_err(store_failed)?)
+            }
+        };
+        ids.retain(|id| held.lacks(id));
+        Ok(())
     }
 
     async fn ids(&mut self, snapshot: &Bytes, segment: u64) -> Result<Vec<AppliedId>, TailError> {
@@ -240,8 +277,9 @@ impl CatchUp<'_, '_> {
             }
             self.env.tasks.blocking(move || incoming.finish()).await.map_err(store_failed)?;
         } else {
-            // It was read whole to see whether it is sound. The peer lets go of snapshots that are not asked for anything.
-            self.ids(snapshot, offer.id).await?;
+            // It was read whole to see whether it is sound. The peer lets go of snapshots that are not asked for
+            // anything; if it did, those that are missing will tell.
+            let _ = self.ids(snapshot, offer.id).await;
         }
         self.progress.done.store(before + offer.info.bytes, Ordering::Relaxed);
         Ok(())

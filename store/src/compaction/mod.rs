@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::leave::Left;
 use crate::manifest::SegmentMeta;
 use crate::model::{Signal, Window};
-use crate::segments::{OpenSegment, SegmentSet, empty_trash};
+use crate::segments::{OpenSegment, SegmentSet, Uncommitted, empty_trash};
 use merge::Target;
 use pick::Candidate;
 
@@ -22,13 +22,14 @@ impl Engine {
     pub(crate) async fn compact(self: &Arc<Self>) -> Result<(), StoreError> {
         let _compacting = self.compacting.lock().await;
         self.is_not_closed()?;
+        // First what needs no space: what is to be deleted needs some for its manifest.
+        self.empty_trash().await;
         self.delete_expired().await?;
         let mut postponed = BTreeSet::new();
         let mut no_space = Ok(());
         loop {
             // What was merged and deleted makes space for the next.
-            let engine = self.clone();
-            self.env.tasks.blocking(move || empty_trash(&*engine.env.disk, &engine.trash)).await;
+            self.empty_trash().await;
             let (mut segments, left) = {
                 let state = self.state.lock();
                 (SegmentSet::clone(&state.segments), state.left.clone())
@@ -49,6 +50,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    async fn empty_trash(self: &Arc<Self>) {
+        let engine = self.clone();
+        self.env.tasks.blocking(move || empty_trash(&*engine.env.disk, &engine.trash)).await;
     }
 
     /// The inputs of the next merge: of the oldest window that is due.
@@ -88,11 +94,12 @@ impl Engine {
             let level = sources.iter().map(|segment| segment.meta.level).max().unwrap_or(0);
             let level = level + u32::from(sources.len() > 1);
             let target = Target { id: engine.new_segment_id(), level, shards: None, left: &left };
-            let written = merge::write(&engine, &target, &sources, &floors)?;
-            if written.is_some() {
+            let mut written = Uncommitted::default();
+            if let Some(segment) = merge::write(&engine, &target, &sources, &floors)? {
+                written.push(segment);
                 engine.sync_segments_dir()?;
             }
-            Ok(written)
+            Ok(written.into_kept())
         };
         let output = self.env.tasks.blocking(write).await?;
         let removed: BTreeSet<u64> = inputs.iter().map(|segment| segment.meta.id).collect();
@@ -101,7 +108,7 @@ impl Engine {
         if oteld_env::mutant("merge-inputs-deleted-early") {
             inputs.iter().for_each(|segment| drop(self.env.disk.remove_file(segment.path())));
         }
-        self.commit_segments(removed, added, output.into_iter().collect(), |state| {
+        self.commit_segments(removed, added, output, |state| {
             state.counters.compactions += 1;
         })
         .await?;

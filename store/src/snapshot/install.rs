@@ -8,9 +8,9 @@
 //! # Why the log's start rises
 //! Installed rows have no entry in this replica's log, so a peer that tails it would never learn of them. So the
 //! install takes a position `m` of its own, which no entry has, and raises the start of the log to it: who has a
-//! cursor before `m` is told that the log does not reach back, takes a snapshot in turn and compares ids. The rows,
-//! `m` as the published position, and the new start appear in one step, and one manifest has the rows and the
-//! start. Hence
+//! cursor before `m` pulls the entries up to there, is told then that the log does not reach back, takes a snapshot in
+//! turn and compares ids. The rows, `m` as the published position, and the new start appear in one step, and one
+//! manifest has the rows and the start; after a restart no entry before it is there to pull. Hence
 //! - a cursor at or after `m` belongs to a peer that took a snapshot or tailed after the rows were here, and has
 //!   compared or pulled them;
 //! - a scan that shows the rows is pinned at `m` or later, so that making it durable on a quorum (PROTOCOL, R3)
@@ -20,9 +20,9 @@
 //!
 //! # Which rows
 //! A peer's file may also hold rows of shards that were not asked for: of shards that this replica is no member of,
-//! or is a member of together with others, or that the peer left. The ids of those were not compared, so counting them as applied here
-//! could hide that other rows of the same parts are missing. Such a file is written anew with the asked shards
-//! only; a file without any is installed as it is, byte by byte.
+//! or is a member of together with others, or that the peer left. The ids of those were not compared, so counting them
+//! as applied here could hide that other rows of the same parts are missing. Such a file is written anew with the asked
+//! shards only; a file without any is installed as it is, byte by byte.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,6 +103,7 @@ impl Engine {
             let _naming = naming;
             let mut named = Uncommitted::default();
             for offer in each_file_once(offers) {
+                engine.is_not_closed()?;
                 if let Some(segment) = engine.name_received(&offer, &shards, &floors)? {
                     named.push(segment);
                 }
