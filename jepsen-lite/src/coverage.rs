@@ -47,6 +47,8 @@ pub const FLUSHES: &str = "flushes";
 pub const COMPACTIONS: &str = "compactions";
 /// Shards that changed their set of replicas.
 pub const MOVES_FINISHED: &str = "moves_finished";
+/// Attempts with an unknown outcome, of requests that were acknowledged in the end.
+pub const AMBIGUOUS: &str = "ambiguous_retries";
 /// Answers that said that they are partial.
 pub const PARTIAL_READS: &str = "partial_reads";
 /// Requests that were sent again after their acknowledgement.

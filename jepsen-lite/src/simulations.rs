@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::nemesis::fault::FaultKind;
+use crate::nemesis::schedule::Only;
 use crate::sim::seed_line::SeedLine;
 
 /// How a seed is run.
@@ -14,7 +15,7 @@ use crate::sim::seed_line::SeedLine;
 pub struct SeedOptions {
     pub kinds: Option<Vec<FaultKind>>,
     pub scenario: Option<String>,
-    pub only: Option<Vec<u32>>,
+    pub only: Option<Only>,
     pub mutant: Option<String>,
     pub dir: Option<PathBuf>,
 }
@@ -29,7 +30,7 @@ impl SeedOptions {
         let join = |texts: Vec<String>| texts.join(",");
         add("--faults", self.kinds.as_ref().map(|kinds| join(kinds.iter().map(|k| k.to_string()).collect())));
         add("--scenario", self.scenario.clone());
-        add("--only", self.only.as_ref().map(|ids| join(ids.iter().map(|id| id.to_string()).collect())));
+        add("--only", self.only.as_ref().map(Only::to_string));
         add("--mutant", self.mutant.clone());
         add("--dir", self.dir.as_ref().map(|dir| dir.display().to_string()));
         arguments
@@ -114,6 +115,8 @@ pub struct Totals {
     pub seeds: u64,
     /// By seed.
     pub broken: BTreeMap<u64, SeedLine>,
+    /// By seed, what its checkers could not tell.
+    pub undecided: BTreeMap<u64, Vec<String>>,
     pub coverage: BTreeMap<String, u64>,
 }
 
@@ -122,6 +125,9 @@ impl Totals {
         self.seeds += 1;
         if !line.holds() {
             self.broken.insert(line.seed, line.clone());
+        }
+        if !line.undecided.is_empty() {
+            self.undecided.insert(line.seed, line.undecided.clone());
         }
         for (what, count) in &line.coverage {
             *self.coverage.entry(what.clone()).or_default() += count;

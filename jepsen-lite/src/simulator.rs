@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use jepsen_lite::nemesis::fault::FaultKind;
+use jepsen_lite::nemesis::schedule::Only;
 use jepsen_lite::sim::scenario::Scenario;
 use jepsen_lite::sim::seed_line::SeedLine;
 use jepsen_lite::sim::trace::Trace;
@@ -27,9 +28,9 @@ struct Cli {
     /// A scenario instead of faults of the seed's choice
     #[arg(long, value_parser = scenario)]
     scenario: Option<&'static Scenario>,
-    /// Only these faults of the seed's schedule, by number
-    #[arg(long, value_delimiter = ',')]
-    only: Option<Vec<u32>>,
+    /// Only these faults of the seed's schedule, by number and with commas between; or `none`
+    #[arg(long)]
+    only: Option<Only>,
     /// Write the history to this directory
     #[arg(long)]
     dir: Option<PathBuf>,

@@ -116,6 +116,8 @@ pub struct Verdict {
     pub coverage: Vec<CoverageLine>,
     /// What would have had to happen, and why it counts as missing.
     pub missing: Vec<String>,
+    /// What the checkers could not tell; in `missing` too.
+    pub undecided: Vec<String>,
     pub summary: Summary,
 }
 
@@ -191,7 +193,7 @@ impl Judge {
             died: tally.died,
             failures,
         };
-        Verdict { result, violations, coverage, missing, summary }
+        Verdict { result, violations, coverage, missing, undecided: proof.undecided, summary }
     }
 }
 

@@ -20,7 +20,11 @@ const EXAMPLES: &str = "Examples:
   jepsen-lite check DIR --report run.html   judge a saved history once more
   jepsen-lite mutants --all                 whether planted bugs are found
 
-Exit status: 0 every promise held, 1 a promise was broken, 2 it could not be told.";
+Exit status: 0 every promise held, 1 a promise was broken, 2 it could not be told, 3 nothing was tried, for the reason
+that it prints.";
+
+/// Exit status of what could not even begin: not that of a run that proves too little.
+const NOT_TRIED: u8 = 3;
 
 /// Tries to break oteld's promises, and proves what it tried.
 #[derive(Parser)]
@@ -50,7 +54,15 @@ enum Cmd {
 }
 
 pub(crate) fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Also what was asked for with --help.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { NOT_TRIED } else { 0 });
+        }
+    };
+    let outcome = match cli.command {
         Cmd::Run(options) => run::run(options),
         Cmd::Guard(options) => guard::guard(&options),
         Cmd::Sim(options) => sim::sim(&options),
@@ -61,7 +73,7 @@ pub(crate) fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("jepsen-lite: {error}");
-        ExitCode::from(2)
+        ExitCode::from(NOT_TRIED)
     })
 }
 

@@ -5,6 +5,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
 use jepsen_lite::nemesis::fault::FaultKind;
+use jepsen_lite::nemesis::schedule::Only;
+use jepsen_lite::planted::scenario_of;
 use jepsen_lite::sim::seed_line::SeedLine;
 use jepsen_lite::simulations::{SeedOptions, simulator};
 
@@ -15,12 +17,12 @@ pub(crate) struct ReplayOptions {
     /// The kinds of fault that the seed was run with
     #[arg(long, value_delimiter = ',')]
     faults: Option<Vec<FaultKind>>,
-    /// The scenario that the seed was run with
+    /// The scenario that the seed was run with [default: for a planted bug, the one that `mutants` takes for the seed]
     #[arg(long)]
     scenario: Option<String>,
-    /// Only these faults of the seed's schedule, by number
-    #[arg(long, value_delimiter = ',', num_args = 0..)]
-    only: Option<Vec<u32>>,
+    /// Only these faults of the seed's schedule, by number and with commas between; or `none`
+    #[arg(long)]
+    only: Option<Only>,
     /// The planted bug to switch on; needs jepsen-mutant, see `jepsen-lite mutants --help`
     #[arg(long)]
     mutant: Option<String>,
@@ -34,9 +36,13 @@ pub(crate) struct ReplayOptions {
 
 pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode, String> {
     let simulator = simulator(options.mutant.is_some())?;
+    let of_mutant = || {
+        let scenario = scenario_of(options.mutant.as_deref()?, options.seed)?;
+        Some(scenario.name.to_owned())
+    };
     let seed_options = SeedOptions {
         kinds: options.faults.clone(),
-        scenario: options.scenario.clone(),
+        scenario: options.scenario.clone().or_else(of_mutant),
         only: options.only.clone(),
         mutant: options.mutant.clone(),
         dir: options.dir.clone(),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 use oteld_env::Random;
 use serde::{Deserialize, Serialize};
@@ -69,9 +70,34 @@ pub fn steps(schedule: &[Timed]) -> Vec<(u64, Step<'_>)> {
     steps
 }
 
-/// The faults with these ids, unchanged.
-pub fn only(schedule: &[Timed], ids: &[u32]) -> Vec<Timed> {
-    schedule.iter().filter(|timed| ids.contains(&timed.id)).cloned().collect()
+/// Faults of a schedule, by number: `3,7`, or `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Only(pub Vec<u32>);
+
+impl Only {
+    /// These of a schedule, unchanged.
+    pub fn of(&self, schedule: &[Timed]) -> Vec<Timed> {
+        schedule.iter().filter(|timed| self.0.contains(&timed.id)).cloned().collect()
+    }
+}
+
+impl fmt::Display for Only {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        f.write_str(if ids.is_empty() { "none".to_owned() } else { ids.join(",") }.as_str())
+    }
+}
+
+impl FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Only(Vec::new()));
+        }
+        let id = |id: &str| id.parse().map_err(|_| format!("`{id}` is not the number of a fault"));
+        text.split(',').map(id).collect::<Result<_, _>>().map(Only)
+    }
 }
 
 /// Whether a kind of fault can strike such a cluster at all.
@@ -334,9 +360,13 @@ mod tests {
     #[test]
     fn steps_are_in_order_and_a_subset_keeps_its_times() {
         let faults = of(9, 60_000);
-        let kept = only(&faults, &[1, 3]);
+        let kept = "1,3".parse::<Only>().unwrap().of(&faults);
         assert_eq!(kept.iter().map(|timed| timed.id).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(kept[1], faults[3]);
+        for only in [Only(vec![]), Only(vec![4]), Only(vec![4, 7])] {
+            assert_eq!(only.to_string().parse(), Ok(only));
+        }
+        assert!("".parse::<Only>().is_err() && "3,x".parse::<Only>().is_err());
         let steps = steps(&faults);
         assert_eq!(steps.len(), 2 * faults.len());
         assert!(steps.is_sorted_by_key(|(at_ms, _)| *at_ms));

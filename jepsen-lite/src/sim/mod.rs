@@ -24,15 +24,15 @@ pub use self::nemesis::KINDS;
 use self::nemesis::Nemesis;
 use self::scenario::Scenario;
 use self::trace::Trace;
-use self::world::{Shape, World, env_of};
-use crate::clients::{self, Phase, Plan};
+use self::world::{RECOVERED, Shape, World, env_of};
+use crate::clients::{self, Phase};
 use crate::coverage;
 use crate::history::event::{End, Event, FORMAT, Moment, Start};
 use crate::history::file::HistoryWriter;
 use crate::history::recorder::{Outcome, Recorder};
 use crate::nemesis::fault::FaultKind;
 use crate::nemesis::partition::Cuts;
-use crate::nemesis::schedule::{Step, Timed, only, schedule, steps};
+use crate::nemesis::schedule::{Only, Step, Timed, schedule, steps};
 use crate::timeline::Timeline;
 use crate::workload::item::Run;
 
@@ -41,9 +41,6 @@ const FORMED_MS: u64 = 30_000;
 
 /// How long the faults go on.
 const FAULTS_MS: u64 = 30_000;
-
-/// After the last fault ended, everything must be readable again within this.
-const RECOVERED: Duration = Duration::from_secs(60);
 
 /// Between two looks at what nodes know.
 const SAMPLE_MS: u64 = 1_000;
@@ -59,7 +56,7 @@ pub struct SimOptions {
     /// Instead of faults of the seed's choice.
     pub scenario: Option<&'static Scenario>,
     /// The faults to keep, by number; all where it is `None`.
-    pub only: Option<Vec<u32>>,
+    pub only: Option<Only>,
     /// The planted bug that is switched on.
     pub mutant: Option<String>,
     /// Where to write the history; nowhere where it is `None`.
@@ -147,7 +144,7 @@ fn faults_of(options: &SimOptions, shape: &Shape, from_ms: u64) -> Vec<Timed> {
         }
     };
     match &options.only {
-        Some(kept) => only(&all, kept),
+        Some(kept) => kept.of(&all),
         None => all,
     }
 }
@@ -171,24 +168,28 @@ fn now_ms(world: &World) -> u64 {
     world.sim.elapsed().as_millis() as u64
 }
 
+fn replay_command(options: &SimOptions) -> String {
+    let mut command = format!("jepsen-lite replay --seed {}", options.seed);
+    let mut add = |name: &str, value: Option<String>| {
+        command.extend(value.map(|value| format!(" --{name} {value}")));
+    };
+    let kinds = || options.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
+    add("faults", (options.kinds != KINDS).then(kinds));
+    add("scenario", options.scenario.map(|scenario| scenario.name.to_owned()));
+    add("only", options.only.as_ref().map(Only::to_string));
+    add("mutant", options.mutant.clone());
+    command
+}
+
 fn recorder(options: &SimOptions, shape: &Shape) -> Result<Recorder, String> {
     let topology = &shape.topology;
     let nodes = [("storage", &topology.storage), ("meta", &topology.meta), ("front", &topology.fronts)];
-    let scenario = options.scenario.map(|scenario| format!(" --scenario {}", scenario.name));
-    let kept = options.only.as_ref().map(|kept| {
-        let kept: Vec<String> = kept.iter().map(u32::to_string).collect();
-        format!(" --only {}", kept.join(","))
-    });
     let start = Start {
         format: FORMAT,
         seed: options.seed,
         start_unix_nano: START_UNIX_NANO,
         driver: "sim".into(),
-        command: ["jepsen-lite replay --seed ".into(), options.seed.to_string()]
-            .into_iter()
-            .chain(scenario)
-            .chain(kept)
-            .collect(),
+        command: replay_command(options),
         tested: format!("oteld {}", env!("CARGO_PKG_VERSION")),
         nodes: nodes.into_iter().map(|(role, names)| (role.to_owned(), names.clone())).collect(),
         replication_factor: shape.replication_factor,
@@ -208,25 +209,6 @@ fn recorder(options: &SimOptions, shape: &Shape) -> Result<Recorder, String> {
     Ok(Recorder::new(&start, file, false))
 }
 
-fn plan() -> Plan {
-    Plan {
-        writers: 3,
-        items_per_second: 240,
-        items_per_request: 1..16,
-        readers: 4,
-        read_pause_ms: 100..1000,
-        cell: 512,
-        meta_sessions: 2,
-        probes: true,
-        burst_every: 8,
-        request_bytes_max: world::REQUEST_BYTES_MAX,
-        answer_wait: Duration::from_secs(4),
-        read_wait: Duration::from_secs(10),
-        give_up: Duration::from_secs(20),
-        recover_max: RECOVERED,
-    }
-}
-
 fn add_clients(
     world: &mut World,
     seed: u64,
@@ -236,7 +218,7 @@ fn add_clients(
     shared: &Rc<RefCell<Shared>>,
 ) {
     let targets = World::targets(&shape.topology);
-    let (recorder, shared) = (recorder.clone(), shared.clone());
+    let (recorder, shared, plan) = (recorder.clone(), shared.clone(), shape.plan.clone());
     world.sim.client("clients", async move {
         let no_disk = SimDisk::new(Random::from_seed(seed), 0);
         let env = env_of(seed, "clients", 0, no_disk, Clock::simulated(), WorkQueue::default());
@@ -245,7 +227,7 @@ fn add_clients(
         let failures = match formed {
             Ok(()) => {
                 shared.borrow_mut().is_formed = true;
-                clients::run(env, Timeline::simulated(), run, plan(), targets, recorder, phases).await
+                clients::run(env, Timeline::simulated(), run, plan, targets, recorder, phases).await
             }
             Err(error) => vec![error],
         };

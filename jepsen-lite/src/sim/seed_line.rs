@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SeedReport;
 use crate::checker::Violation;
+use crate::coverage::AMBIGUOUS;
 use crate::verdict::Judgement;
 
 /// One seed's end.
@@ -16,6 +17,9 @@ pub struct SeedLine {
     pub violations: Vec<Violation>,
     /// Broken liveness, and what stopped the simulation itself.
     pub failures: Vec<String>,
+    /// What the checkers could not tell.
+    #[serde(default)]
+    pub undecided: Vec<String>,
     /// How often each thing happened, by the names of [`crate::coverage`].
     pub coverage: BTreeMap<String, u64>,
     /// The faults of the schedule: number and words.
@@ -31,13 +35,16 @@ impl SeedLine {
     pub fn of(report: &SeedReport) -> Self {
         let verdict = &report.outcome.verdict;
         let has_failed = !verdict.violations.is_empty() || !verdict.summary.failures.is_empty();
+        let mut coverage = report.coverage.clone();
+        coverage.insert(AMBIGUOUS.to_owned(), verdict.summary.ambiguous);
         SeedLine {
             seed: report.seed,
             // One seed alone need not strike with everything: that is told over all of them.
             result: if has_failed { Judgement::Invalid } else { Judgement::Valid },
             violations: verdict.violations.clone(),
             failures: verdict.summary.failures.clone(),
-            coverage: report.coverage.clone(),
+            undecided: verdict.undecided.clone(),
+            coverage,
             faults: report.schedule.iter().map(|timed| (timed.id, timed.to_string())).collect(),
             trace: (report.trace.0, format!("{:016x}", report.trace.1)),
             mutant_struck: 0,
@@ -50,6 +57,7 @@ impl SeedLine {
             result: Judgement::Invalid,
             violations: Vec::new(),
             failures: vec![error],
+            undecided: Vec::new(),
             coverage: BTreeMap::new(),
             faults: Vec::new(),
             trace: (0, String::new()),

@@ -17,7 +17,7 @@ use oteld_env::disk::SimDisk;
 use oteld_env::{Clock, Env, Net, Random, Tasks, WorkQueue};
 use oteld_query::Limits;
 
-use crate::clients::{Front, NodeAddress, Targets};
+use crate::clients::{Front, NodeAddress, Plan, Targets};
 use crate::history::event::{Sample, ShardSample};
 use crate::nemesis::fault::Link;
 use crate::nemesis::topology::Topology;
@@ -27,8 +27,11 @@ pub(super) const DATA_DIR: &str = "/data";
 /// Bytes of each simulated disk.
 pub(super) const DISK_BYTES: u64 = 1 << 30;
 
+/// After the last fault ended, everything must be readable again within this.
+pub(super) const RECOVERED: Duration = Duration::from_secs(60);
+
 /// Largest request of a simulated front.
-pub(super) const REQUEST_BYTES_MAX: u64 = 256 << 10;
+const REQUEST_BYTES_MAX: u64 = 256 << 10;
 
 /// What requests in flight of a simulated front may hold: less than a burst of the clients.
 const MEMORY_BYTES_MAX: usize = 1 << 20;
@@ -48,7 +51,7 @@ pub(super) struct Machine {
     pub(super) node: RefCell<Option<Rc<Node>>>,
 }
 
-/// The shape of a seed's cluster.
+/// The shape of a seed's cluster, and what its clients do.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) topology: Topology,
@@ -58,6 +61,7 @@ pub(super) struct Shape {
     pub(super) wal_keep_bytes: u64,
     /// The longest that blocking work waits on a machine that nothing slows.
     pub(super) work_wait_max: Duration,
+    pub(super) plan: Plan,
 }
 
 impl Shape {
@@ -69,7 +73,16 @@ impl Shape {
             memtable_bytes_max: 32 << 10,
             wal_keep_bytes: 64 << 10,
             work_wait_max: Duration::from_millis(20),
+            plan: plan(),
         }
+    }
+
+    /// Clients give up before the nodes that they do not reach come back, and read so often that something is read at
+    /// every moment: what was shown once is not written again before it is missed.
+    pub(super) fn impatient(self) -> Self {
+        let plan = Plan { readers: 12, read_pause_ms: 20..150, ..self.plan };
+        let (answer_wait, give_up) = (Duration::from_millis(800), Duration::from_secs(1));
+        Shape { plan: Plan { answer_wait, read_wait: Duration::from_secs(3), give_up, ..plan }, ..self }
     }
 
     /// Small or large, with meta nodes of their own or without: what the seed says.
@@ -84,6 +97,25 @@ impl Shape {
             work_wait_max: Duration::from_millis(pick(&[0, 5, 60])),
             ..Shape::of(Topology::new(storage, meta, 2), 3)
         }
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        writers: 3,
+        items_per_second: 240,
+        items_per_request: 1..16,
+        readers: 4,
+        read_pause_ms: 100..1000,
+        cell: 512,
+        meta_sessions: 2,
+        probes: true,
+        burst_every: 8,
+        request_bytes_max: REQUEST_BYTES_MAX,
+        answer_wait: Duration::from_secs(4),
+        read_wait: Duration::from_secs(10),
+        give_up: Duration::from_secs(20),
+        recover_max: RECOVERED,
     }
 }
 

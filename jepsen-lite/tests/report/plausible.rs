@@ -263,7 +263,14 @@ pub(crate) fn verdict(result: Judgement, violations: Vec<Violation>) -> Verdict 
         line("leader hit", true, 2, "the meta group's leader before the fault"),
         line("bits flipped", false, 0, "a file that differs from its copy"),
     ];
-    Verdict { result, violations, coverage, missing: Vec::new(), summary: Summary::default() }
+    Verdict {
+        result,
+        violations,
+        coverage,
+        missing: Vec::new(),
+        undecided: Vec::new(),
+        summary: Summary::default(),
+    }
 }
 
 fn broken() -> Verdict {

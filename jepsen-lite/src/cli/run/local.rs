@@ -68,7 +68,10 @@ fn oteld(given: Option<&Path>) -> Result<PathBuf, String> {
     };
     // Processes have another working directory than the one that a relative path is for.
     path.canonicalize().map_err(|error| {
-        format!("{}: {error}. Build it with `cargo build -p oteld`, or give --oteld PATH", path.display())
+        format!(
+            "{}: {error}. Build it beside this one (`cargo build --release`), or give --oteld PATH",
+            path.display()
+        )
     })
 }
 
