@@ -42,8 +42,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "append-not-fenced",
         "what lands behind the fence is pulled all the same: newcomers are slower than appends that are under way",
     ),
-    ("installed-rows-not-announced", "peers have the rows from others, or get them with a retry"),
-    ("hold-skipped", "a row that one replica alone holds is seldom read there and lost right after"),
     (
         "restarted-leader-reads-at-once",
         "a leader knows how far it had committed as soon as followers answered it: some milliseconds",

@@ -425,8 +425,9 @@ pub const ALL: &[Scenario] = &[
             for round in 0..3_usize {
                 let at_ms = 1_500 + 10_000 * round as u64;
                 let others = [script.node((round + 1) % 3), script.node((round + 2) % 3)];
+                // Beyond the loss of power: what waits for the first sync would be written at once when it ends.
                 for node in others.clone() {
-                    script.add(at_ms, 900, Fault::Disk { node, how: DiskHow::Slow { ms: 900 } });
+                    script.add(at_ms, 1_200, Fault::Disk { node, how: DiskHow::Slow { ms: 900 } });
                 }
                 script.add(at_ms + 1_000, 5_500, Fault::Kill { nodes: vec![script.node(round % 3)] });
                 // Until clients gave up what they would send again.
@@ -441,7 +442,7 @@ pub const ALL: &[Scenario] = &[
         name: "rows-that-came-by-snapshot-go-on",
         known_from: "PROTOCOL, T2",
         what: "one replica alone takes rows, another gets them from it by a snapshot and is the only one left to pass them on",
-        shape: gives_up_soon,
+        shape: short_logs,
         faults: |script| {
             let (first, second, third) = (script.node(0), script.node(1), script.node(2));
             let fronts = script.topology.fronts.clone();
@@ -559,9 +560,10 @@ fn flushes_often() -> Shape {
     Shape { memtable_bytes_max: 16 << 10, wal_keep_bytes: 4 << 10, ..three() }
 }
 
-/// Little is in logs.
-fn gives_up_soon() -> Shape {
-    Shape { memtable_bytes_max: 4 << 10, wal_keep_bytes: 0, ..three() }.impatient()
+/// The log of a replica that takes rows for some seconds does not reach back to what came before; that of one that
+/// takes none does.
+fn short_logs() -> Shape {
+    Shape { memtable_bytes_max: 4 << 10, wal_keep_bytes: 16 << 10, ..three() }.impatient()
 }
 
 /// Whoever answers has all rows, and waits for no other replica's disk that it need not wait for.
