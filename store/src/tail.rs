@@ -191,9 +191,8 @@ impl TailIndex {
                 }
                 page.covered = position;
             }
-            page.covered = page.covered.max(file.end());
+            page.covered = file.end();
         }
-        page.covered = page.covered.max(self.end());
         Ok(page)
     }
 

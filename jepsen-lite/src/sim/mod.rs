@@ -33,6 +33,7 @@ use crate::history::recorder::{Outcome, Recorder};
 use crate::nemesis::fault::FaultKind;
 use crate::nemesis::partition::Cuts;
 use crate::nemesis::schedule::{Only, Step, Timed, schedule, steps};
+use crate::simulations::SeedOptions;
 use crate::timeline::Timeline;
 use crate::workload::item::Run;
 
@@ -169,16 +170,11 @@ fn now_ms(world: &World) -> u64 {
 }
 
 fn replay_command(options: &SimOptions) -> String {
-    let mut command = format!("jepsen-lite replay --seed {}", options.seed);
-    let mut add = |name: &str, value: Option<String>| {
-        command.extend(value.map(|value| format!(" --{name} {value}")));
-    };
-    let kinds = || options.kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
-    add("faults", (options.kinds != KINDS).then(kinds));
-    add("scenario", options.scenario.map(|scenario| scenario.name.to_owned()));
-    add("only", options.only.as_ref().map(Only::to_string));
-    add("mutant", options.mutant.clone());
-    command
+    let SimOptions { seed, kinds, scenario, only, mutant, .. } = options.clone();
+    let kinds = (kinds != KINDS).then_some(kinds);
+    let scenario = scenario.map(|scenario| scenario.name.to_owned());
+    let arguments = SeedOptions { kinds, scenario, only, mutant, dir: None }.arguments();
+    [format!("jepsen-lite replay --seed {seed}")].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 fn recorder(options: &SimOptions, shape: &Shape) -> Result<Recorder, String> {

@@ -80,9 +80,15 @@ impl Shape {
     /// Clients give up before the nodes that they do not reach come back, and read so often that something is read at
     /// every moment: what was shown once is not written again before it is missed.
     pub(super) fn impatient(self) -> Self {
-        let plan = Plan { readers: 12, read_pause_ms: 20..150, ..self.plan };
-        let (answer_wait, give_up) = (Duration::from_millis(800), Duration::from_secs(1));
-        Shape { plan: Plan { answer_wait, read_wait: Duration::from_secs(3), give_up, ..plan }, ..self }
+        let plan = Plan {
+            readers: 12,
+            read_pause_ms: 20..150,
+            answer_wait: Duration::from_millis(800),
+            read_wait: Duration::from_secs(3),
+            give_up: Duration::from_secs(1),
+            ..self.plan
+        };
+        Shape { plan, ..self }
     }
 
     /// Small or large, with meta nodes of their own or without: what the seed says.

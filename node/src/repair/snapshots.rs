@@ -144,7 +144,7 @@ impl Snapshots {
                         Ok(read) => break read,
                         // Reading the whole file once more takes long, and who gets it should not give up.
                         Err(_) => {
-                            if pieces.send(Ok(empty_piece(offset))).await.is_err() {
+                            if pieces.send(Ok(piece(offset, Bytes::new()))).await.is_err() {
                                 return;
                             }
                             this.renew(id);
@@ -154,9 +154,8 @@ impl Snapshots {
                 let reply = match read {
                     Ok(data) if data.is_empty() => return,
                     Ok(data) => {
-                        let (checksum, len) = (xxh3_64(&data), data.len() as u64);
-                        let reply = SnapshotFileReply { refusal: None, offset, data: data.into(), checksum };
-                        offset += len;
+                        let reply = piece(offset, data.into());
+                        offset += reply.data.len() as u64;
                         reply
                     }
                     Err(error) => {
@@ -189,8 +188,8 @@ impl Snapshots {
     }
 }
 
-fn empty_piece(offset: u64) -> SnapshotFileReply {
-    SnapshotFileReply { refusal: None, offset, data: Bytes::new(), checksum: xxh3_64(&[]) }
+fn piece(offset: u64, data: Bytes) -> SnapshotFileReply {
+    SnapshotFileReply { refusal: None, offset, checksum: xxh3_64(&data), data }
 }
 
 fn refusal_of(error: StoreError) -> Refusal {

@@ -119,9 +119,8 @@ mod tests {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let silent = socket.listen(1).unwrap();
-        let address = silent.local_addr().unwrap();
+        let address = silent.local_addr().unwrap().to_string();
         let mut queued = Vec::new();
-        let address = address.to_string();
         while let Ok(connected) = timeout(Duration::from_millis(200), Net::Tcp.connect(&address)).await {
             queued.push(connected.unwrap());
         }

@@ -29,13 +29,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::receive::{io, name, open_verified, whole_path};
 use super::{SegmentOffer, damaged};
 use crate::append::Command;
 use crate::compaction::merge::{self, Target};
-use crate::engine::{Engine, segments_dir};
+use crate::engine::{Engine, State, segments_dir};
 use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::leave::{Left, LeftBefore};
@@ -71,18 +72,25 @@ impl Engine {
         }
         // No window's ids are loaded between the look at which are and the commit.
         let loading = self.loading.clone().lock_owned().await;
-        self.is_not_closed()?;
-        let loaded = {
-            let state = self.state.lock();
-            compared.still_holds(&state.left, &shards)?;
-            state.ids.loaded_windows()
-        };
+        let loaded = self.state_as_compared(compared, &shards)?.ids.loaded_windows();
         let read = move || ids_of(segments.as_slice(), &loaded).map(|ids| (segments, ids));
         let (segments, ids) = self.env.tasks.blocking(read).await?;
         let (reply, installed) = oneshot::channel();
         let install = Install { segments, ids, loading, reply };
         self.queue.send(Command::Install(install)).await.map_err(|_| StoreError::Closed)?;
         installed.await.map_err(|_| StoreError::Closed)?.map(Some)
+    }
+
+    /// The state of a store that is not closed, in which what was compared counts.
+    fn state_as_compared(
+        &self,
+        compared: &LeftBefore,
+        shards: &BTreeSet<Shard>,
+    ) -> Result<MutexGuard<'_, State>, StoreError> {
+        self.is_not_closed()?;
+        let state = self.state.lock();
+        compared.still_holds(&state.left, shards)?;
+        Ok(state)
     }
 
     async fn name_all_received(
@@ -92,12 +100,7 @@ impl Engine {
         compared: &LeftBefore,
     ) -> Result<Uncommitted, StoreError> {
         let naming = self.naming.clone().lock_owned().await;
-        self.is_not_closed()?;
-        let floors = {
-            let state = self.state.lock();
-            compared.still_holds(&state.left, &shards)?;
-            state.floors.clone()
-        };
+        let floors = self.state_as_compared(compared, &shards)?.floors.clone();
         let engine = self.clone();
         let name = move || {
             let _naming = naming;
